@@ -1,0 +1,42 @@
+package sdk
+
+import (
+	"runtime/debug"
+
+	"inos/plugins/sdk/wire"
+	"inos/protocols/base/v1"
+)
+
+// Error is a failure that carries a code, a message and what to do next.
+type Error = wire.Error
+
+// Code is the kind of an error.
+type Code = base.Code
+
+// Codes of errors that a handler makes most often.
+const (
+	InvalidArgument  = base.Code_invalidArgument
+	NotFound         = base.Code_notFound
+	AlreadyExists    = base.Code_alreadyExists
+	PermissionDenied = base.Code_permissionDenied
+	Exhausted        = base.Code_resourceExhausted
+	Unavailable      = base.Code_unavailable
+	NotSupported     = base.Code_notSupported
+	DataLoss         = base.Code_dataLoss
+	Internal         = base.Code_internal
+)
+
+// Errorf makes an error for the caller of a job: its kind, what to do next, and
+// what happened. An error wrapped with %w is found by
+// errors.Is on this side of the process boundary.
+func Errorf(code Code, hint, format string, args ...any) error {
+	return wire.NewError(code, hint, format, args...)
+}
+
+// stackLimit bounds what one panic may put into the log.
+const stackLimit = 8 << 10
+
+func stack() string {
+	s := debug.Stack()
+	return string(s[:min(len(s), stackLimit)])
+}

@@ -1,0 +1,191 @@
+// Package sdk is what a plugin author imports, and all they need. A plugin
+// describes itself in a Plugin value and calls Serve; the host does the rest:
+//
+//	func main() {
+//		sdk.Serve(&sdk.Plugin{
+//			Name:    "greet",
+//			Version: "1.0.0",
+//			Capabilities: []sdk.Capability{{
+//				Name:   "greet.hello",
+//				Params: []sdk.ParamSpec{{Name: "name", Default: "world"}},
+//				Handle: func(j *sdk.Job) error {
+//					_, err := fmt.Fprintf(j, "Hello, %s!\n", j.Params().Text("name"))
+//					return err
+//				},
+//			}},
+//		})
+//	}
+//
+// The input of a job and its output lie in shared memory: Job.Input and
+// Job.Output give views of them, and nothing is copied on the way. The package
+// never talks to the network, never reads the host's files and never starts a
+// process: what a plugin needs of the host it asks for through Job and Host.
+package sdk
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"inos/plugins/sdk/wire"
+	"inos/protocols/system/v1"
+	"inos/shm/layout"
+)
+
+// Names of the wire package that an author writes in a manifest.
+type (
+	// ParamSpec says which parameter a capability takes.
+	ParamSpec = wire.ParamSpec
+	// Params are the typed parameters of a job.
+	Params = wire.Params
+	// Param is one of them.
+	Param = wire.Param
+	// Dependency names a module that must be served for this one to start.
+	Dependency = wire.Dependency
+	// Resources says what the plugin uses.
+	Resources = wire.Resources
+	// CostModel is the price of a job.
+	CostModel = wire.CostModel
+	// StateSpec names a block of memory that outlives the process.
+	StateSpec = wire.StateSpec
+	// Version is a release of a plugin.
+	Version = wire.Version
+	// Manifest is the whole of what the plugin says of itself.
+	Manifest = wire.Manifest
+	// Grant is the permission to make one kind of syscall.
+	Grant = system.Grant
+)
+
+// Kinds of parameters.
+const (
+	Text  = system.ParamKind_text
+	Bool  = system.ParamKind_bool
+	Int   = system.ParamKind_int
+	Uint  = system.ParamKind_uint
+	Float = system.ParamKind_float
+	Data  = system.ParamKind_data
+)
+
+// Grants a manifest may ask for.
+const (
+	MayFetchChunk  = system.Grant_fetchChunk
+	MayStoreChunk  = system.Grant_storeChunk
+	MaySendMessage = system.Grant_sendMessage
+	MayHostCall    = system.Grant_hostCall
+	MaySpawn       = system.Grant_spawn
+	MayLog         = system.Grant_log
+	MayMetric      = system.Grant_metric
+	MayKeepState   = system.Grant_state
+)
+
+// DefaultConcurrency is how many jobs a plugin handles at once unless it says
+// otherwise.
+const DefaultConcurrency = 16
+
+// Plugin describes a module. Fill it before Serve and leave it alone after.
+type Plugin struct {
+	// Name is unique on a node: lower-case letters, digits and dashes.
+	Name string
+	// Version is "major.minor.patch".
+	Version string
+	// Description says in a sentence what the plugin is for.
+	Description string
+	// License is an SPDX identifier, informative.
+	License string
+	// Capabilities are the operations that the plugin serves.
+	Capabilities []Capability
+	// Dependencies must be served before this plugin is.
+	Dependencies []Dependency
+	// Resources is what the plugin uses.
+	Resources Resources
+	// Needs lists the syscalls it wants to make. What is not listed is refused.
+	Needs []Grant
+	// Cost prices its jobs.
+	Cost CostModel
+	// Concurrency bounds the jobs handled at once, 0 means DefaultConcurrency.
+	Concurrency int
+	// State declares the blocks that Host.State may open.
+	State []StateSpec
+	// SelfTest names a capability without input or required parameters that must
+	// succeed before the plugin is put into service. Empty means none.
+	SelfTest string
+
+	// Start runs once, before the first job. Nil is fine.
+	Start func(ctx context.Context, h *Host) error
+	// Stop runs once, after the last job. Nil is fine.
+	Stop func(ctx context.Context) error
+	// Adopt runs in a new generation of the plugin before it serves, so that it
+	// can take over state written by version from. Nil means that state whose
+	// schema is unchanged is taken as it is.
+	Adopt func(ctx context.Context, h *Host, from Version) error
+	// Health adds to what the host can see by itself. Nil means healthy.
+	Health func(ctx context.Context) error
+}
+
+// Capability is one operation of a plugin.
+type Capability struct {
+	// Name is unique on a node, by habit "module.operation".
+	Name string
+	// Description says in a sentence what it does.
+	Description string
+	// Params it takes. A job with any other is refused before it reaches Handle.
+	Params []ParamSpec
+	// MaxInput and MaxOutput bound a job's bytes. 0 means what one block holds,
+	// and no bound when the capability streams.
+	MaxInput, MaxOutput uint64
+	// Timeout bounds a job when the caller gives no nearer deadline, 0 means none.
+	Timeout time.Duration
+	// Idempotent says that a job may be started again when the plugin died.
+	Idempotent bool
+	// Streams says that input and output may be larger than a block: they are
+	// read with Job.Next or Job.Read and written with Job.Write or Job.Output,
+	// piece by piece.
+	Streams bool
+	// NeedsGPU and MinMemory inform the scheduler.
+	NeedsGPU  bool
+	MinMemory uint64
+	// InputType and OutputType are media types, informative.
+	InputType, OutputType string
+
+	// Handle does the work. It is called from many goroutines at once, each with
+	// a job of its own. An error it returns reaches the caller; make it with
+	// Errorf to say what to do next.
+	Handle func(j *Job) error
+}
+
+// Manifest returns what the host is told, or every reason why it cannot be.
+func (p *Plugin) Manifest() (*Manifest, error) {
+	v, err := wire.ParseVersion(p.Version)
+	if err != nil {
+		return nil, fmt.Errorf("plugin %q: %w", p.Name, err)
+	}
+	m := &Manifest{
+		Name: p.Name, Version: v, Description: p.Description, License: p.License,
+		ABIMajor: system.AbiMajor, ABIMinor: system.AbiMinor, LayoutHash: layout.Hash(),
+		Dependencies: p.Dependencies, Resources: p.Resources, Needs: p.Needs,
+		Cost: p.Cost, Concurrency: uint32(p.concurrency()), State: p.State, SelfTest: p.SelfTest,
+	}
+	for i := range p.Capabilities {
+		c := &p.Capabilities[i]
+		if c.Handle == nil {
+			return nil, fmt.Errorf("plugin %q: capability %q has no Handle", p.Name, c.Name)
+		}
+		m.Capabilities = append(m.Capabilities, wire.Capability{
+			Name: c.Name, Description: c.Description, Params: c.Params,
+			MaxInput: c.MaxInput, MaxOutput: c.MaxOutput, Timeout: c.Timeout,
+			Idempotent: c.Idempotent, Streams: c.Streams, NeedsGPU: c.NeedsGPU, MinMemory: c.MinMemory,
+			InputType: c.InputType, OutputType: c.OutputType,
+		})
+	}
+	if err := m.Validate(); err != nil {
+		return nil, fmt.Errorf("plugin %q: %w", p.Name, err)
+	}
+	return m, nil
+}
+
+func (p *Plugin) concurrency() int {
+	if p.Concurrency > 0 {
+		return p.Concurrency
+	}
+	return DefaultConcurrency
+}

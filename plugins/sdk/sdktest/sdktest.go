@@ -1,0 +1,32 @@
+// Package sdktest is the kit that plugin authors test with: it runs a handler in
+// the test's own process, on input and parameters of the test's choice, and gives
+// back what it wrote. Nothing of a node is needed. It is for tests only.
+package sdktest
+
+import (
+	"bytes"
+	"testing"
+
+	"inos/plugins/sdk"
+)
+
+// Run runs one job of p and returns its output. Params are given as alternating
+// names and values; a value is a string, bool, int64, uint64, float64 or []byte,
+// as the manifest says. Cancelling t's context cancels the job.
+func Run(t testing.TB, p *sdk.Plugin, capability string, input []byte, params ...any) ([]byte, error) {
+	t.Helper()
+	if len(params)%2 != 0 {
+		t.Fatalf("sdktest: parameter %v has no value", params[len(params)-1])
+	}
+	var list sdk.Params
+	for i := 0; i < len(params); i += 2 {
+		name, ok := params[i].(string)
+		if !ok {
+			t.Fatalf("sdktest: the name of a parameter is %v, not a string", params[i])
+		}
+		list = append(list, sdk.Param{Name: name, Value: params[i+1]})
+	}
+	var out bytes.Buffer
+	err := p.Try(t.Context(), capability, list, bytes.NewReader(input), &out)
+	return out.Bytes(), err
+}
