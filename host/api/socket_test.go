@@ -1,0 +1,127 @@
+package api
+
+import (
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestSocketIsTheUsersAlone(t *testing.T) {
+	path := SocketPath(privateDir(t))
+	l, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v; want 0600", info.Mode(), err)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("after close the socket is there still: %v", err)
+	}
+	if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("second close: %v", err)
+	}
+}
+
+func TestOpenHomeIsRefused(t *testing.T) {
+	dir := privateDir(t)
+	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // what is tested
+		t.Fatal(err)
+	}
+	if _, err := Listen(SocketPath(dir)); !errors.Is(err, ErrExposed) || !strings.Contains(err.Error(), "chmod 700") {
+		t.Errorf("error %v, want ErrExposed and what to do", err)
+	}
+}
+
+func TestLiveSocketIsLeftAloneAndADeadOneReplaced(t *testing.T) {
+	path := SocketPath(privateDir(t))
+	first, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Listen(path); !errors.Is(err, ErrRunning) {
+		t.Errorf("beside a live one: %v, want ErrRunning", err)
+	}
+	first.SetUnlinkOnClose(false) // as after SIGKILL
+	first.Close()
+	if _, err := Dial(path); !errors.Is(err, ErrNotRunning) || !strings.Contains(err.Error(), "inos run") {
+		t.Errorf("dial of a dead one: %v, want ErrNotRunning and what to do", err)
+	}
+	second, err := Listen(path)
+	if err != nil {
+		t.Fatalf("in place of a dead one: %v", err)
+	}
+	second.Close()
+	if err := os.WriteFile(path, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Listen(path); err == nil {
+		t.Error("a file that is no socket was replaced")
+	}
+}
+
+func TestPathMayBeLongerThanAnAddress(t *testing.T) {
+	dir := filepath.Join(privateDir(t), strings.Repeat("d", 120), strings.Repeat("e", 120))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	path := SocketPath(dir)
+	l, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Listen(path); !errors.Is(err, ErrRunning) {
+		t.Errorf("second: %v, want ErrRunning", err)
+	}
+	c, err := Dial(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := Dial(path); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("after close: %v, want ErrNotRunning", err)
+	}
+	if _, err := Dial(filepath.Join(dir, "none", "inos.sock")); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("without a folder: %v, want ErrNotRunning", err)
+	}
+}
+
+func TestStrangersAreNotServed(t *testing.T) {
+	if os.Geteuid() == 0 {
+		// Root trusts root, so the listener has to believe that it is somebody else;
+		// then everybody but root is a stranger, and root is let in.
+		t.Log("running as root: only the refusal by number is tested")
+	}
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := os.NewFile(uintptr(fds[0]), "end")
+	defer f.Close()
+	defer unix.Close(fds[1])
+	c, err := net.FileConn(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	own := &listener{uid: os.Geteuid()}
+	if !own.trusts(c.(*net.UnixConn)) {
+		t.Error("the user's own process is a stranger")
+	}
+	other := &listener{uid: os.Geteuid() + 1}
+	if os.Geteuid() != 0 && other.trusts(c.(*net.UnixConn)) {
+		t.Error("another user's process is trusted")
+	}
+}

@@ -1,0 +1,276 @@
+package catalog
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Errors of a Store. They are about the store, never about a plugin.
+var (
+	// ErrNotStored says that the store holds no such binary.
+	ErrNotStored = errors.New("catalog: not in the store")
+	// ErrDamaged says that the bytes in the store are not those that were admitted.
+	ErrDamaged = errors.New("catalog: damaged in the store")
+)
+
+// incoming begins the names of copies that are not complete.
+const incoming = ".incoming-"
+
+// Store is the private folder of the binaries that may run. Each lies under its
+// digest, so any number of versions can be there at once. Its methods may be
+// called from any goroutine; two processes must not share a store.
+type Store struct {
+	dir string
+	who operator
+
+	mu sync.Mutex // held while the folder changes
+}
+
+// Entry is one binary in the store.
+type Entry struct {
+	Name   string // base name, as it stood in the plugins folder
+	Path   string // what to run
+	Digest string // SHA-256, lower-case hex
+	Size   int64
+	Kind   Kind
+	Source string // where it was copied from; empty when it was found in the store
+	// Listed says that a list of the operator named this digest.
+	Listed bool
+}
+
+// OpenStore opens the store in dir, made if it is not there, and removes what an
+// interrupted copy left behind.
+func OpenStore(dir string) (*Store, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("catalog: store: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("catalog: store: %w", err)
+	}
+	s := &Store{dir: dir, who: currentOperator()}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return nil, fmt.Errorf("catalog: store: %w", err)
+	}
+	if r := s.who.alone("store", dir, info); r != nil {
+		return nil, fmt.Errorf("catalog: %w", r.about(dir))
+	}
+	if info.Mode().Perm() != 0o700 {
+		if err := os.Chmod(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("catalog: store: %w", err)
+		}
+	}
+	var mount unix.Statfs_t
+	if err := unix.Statfs(dir, &mount); err == nil && mount.Flags&unix.ST_NOEXEC != 0 {
+		return nil, fmt.Errorf("catalog: store %s: the file system is mounted noexec, nothing could be started from it; put the node's folder elsewhere", dir)
+	}
+	left, err := filepath.Glob(filepath.Join(dir, incoming+"*"))
+	if err != nil {
+		return nil, fmt.Errorf("catalog: store: %w", err)
+	}
+	for _, l := range left {
+		if err := os.Remove(l); err != nil {
+			return nil, fmt.Errorf("catalog: store: %w", err)
+		}
+	}
+	return s, nil
+}
+
+// Admit copies a candidate into the store and returns the copy, which is on disk
+// when Admit returns. A file that is not what was inspected, not whole, or not
+// what the operator's lists say, is a *Refusal; any other error is about the
+// store. A binary that the store holds already is checked and kept.
+func (s *Store) Admit(c Candidate) (Entry, error) {
+	if c.Err != nil {
+		return Entry{}, c.Err
+	}
+	e, err := s.admit(c)
+	var r *Refusal
+	if errors.As(err, &r) {
+		return Entry{}, r.about(c.Path)
+	}
+	if err != nil {
+		return Entry{}, fmt.Errorf("catalog: store: admitting %q: %w", c.Name, err)
+	}
+	return e, nil
+}
+
+func (s *Store) admit(c Candidate) (Entry, error) {
+	copied, digest, err := s.copyIn(c)
+	if err != nil {
+		return Entry{}, err
+	}
+	defer os.Remove(copied) // fails once it was renamed
+	listed, refusal := checkSums(c.Path, digest)
+	if refusal != nil {
+		return Entry{}, refusal
+	}
+	e := Entry{Name: c.Name, Digest: hex.EncodeToString(digest[:]), Size: c.Size, Source: c.Target, Listed: listed}
+	e.Path = filepath.Join(s.dir, e.Digest, e.Name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e.Kind, err = s.verify(e.Path, e.Digest); err == nil {
+		return e, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(e.Path), 0o700); err != nil {
+		return Entry{}, err
+	}
+	if err := os.Rename(copied, e.Path); err != nil {
+		return Entry{}, err
+	}
+	if err := errors.Join(syncDir(filepath.Dir(e.Path)), syncDir(s.dir)); err != nil {
+		return Entry{}, err
+	}
+	e.Kind, err = s.verify(e.Path, e.Digest)
+	return e, err
+}
+
+// copyIn copies the candidate's bytes into a file of the store's own, reading
+// them once. The file is closed when it returns: a program that is open for
+// writing cannot be started.
+func (s *Store) copyIn(c Candidate) (path string, digest [sha256.Size]byte, err error) {
+	src, err := openSource(c.Target)
+	if err != nil {
+		return "", digest, refuse(Unreadable, "%v", err)
+	}
+	defer src.Close()
+	if err := unchanged(src, c); err != nil {
+		return "", digest, err
+	}
+	dst, err := os.CreateTemp(s.dir, incoming)
+	if err != nil {
+		return "", digest, err
+	}
+	defer func() {
+		err = errors.Join(err, dst.Close())
+		if err != nil {
+			err = errors.Join(err, os.Remove(dst.Name()))
+		}
+	}()
+	h := sha256.New()
+	// One byte more than there should be, to see a file that grows.
+	n, err := io.Copy(io.MultiWriter(dst, h), io.LimitReader(src, c.Size+1))
+	if err != nil {
+		return "", digest, err
+	}
+	if n != c.Size {
+		return "", digest, refuse(Changed, "%d bytes were read, %d inspected", n, c.Size)
+	}
+	if err := unchanged(src, c); err != nil {
+		return "", digest, err
+	}
+	h.Sum(digest[:0])
+	return dst.Name(), digest, errors.Join(dst.Chmod(0o500), dst.Sync())
+}
+
+// unchanged compares an open file with what was inspected.
+func unchanged(f *os.File, c Candidate) error {
+	info, err := f.Stat()
+	if err != nil {
+		return refuse(Unreadable, "%v", err)
+	}
+	if !info.Mode().IsRegular() || stamp(info) != c.Stamp {
+		return refuse(Changed, "it is being written, or was exchanged since it was inspected")
+	}
+	return nil
+}
+
+// verify reads a stored binary again and says what kind of program it is.
+func (s *Store) verify(path, digest string) (Kind, error) {
+	f, err := openSource(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, fmt.Errorf("%w: %s", ErrNotStored, path)
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	if !info.Mode().IsRegular() || info.Mode().Perm() != 0o500 {
+		return 0, fmt.Errorf("%w: %s has mode %v", ErrDamaged, path, info.Mode())
+	}
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return 0, err
+	}
+	if got := hex.EncodeToString(h.Sum(nil)); got != digest {
+		return 0, fmt.Errorf("%w: the digest of %s is %s; remove it and admit the plugin again", ErrDamaged, path, got)
+	}
+	// What was inspected before was the file in the folder. These bytes are the
+	// ones that will run.
+	p, refusal := examine(f, info.Size())
+	if refusal != nil {
+		return 0, refusal
+	}
+	return p.kind, nil
+}
+
+// Get returns a binary that was admitted before, checked again: the way back to
+// an older version. Errors: ErrNotStored, ErrDamaged.
+func (s *Store) Get(digest, name string) (Entry, error) {
+	if b, err := hex.DecodeString(digest); err != nil || len(b) != sha256.Size || filepath.Base(name) != name {
+		return Entry{}, fmt.Errorf("%w: %q is no digest or %q no file name", ErrNotStored, digest, name)
+	}
+	e := Entry{Name: name, Digest: strings.ToLower(digest)}
+	e.Path = filepath.Join(s.dir, e.Digest, name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var err error
+	if e.Kind, err = s.verify(e.Path, e.Digest); err != nil {
+		return Entry{}, err
+	}
+	info, err := os.Stat(e.Path)
+	if err != nil {
+		return Entry{}, fmt.Errorf("catalog: store: %w", err)
+	}
+	e.Size = info.Size()
+	return e, nil
+}
+
+// Prune removes every binary whose digest keep does not hold, so that the store
+// does not grow with each version that was ever offered, and returns the digests
+// that went. A binary that still runs may go: its process holds it.
+func (s *Store) Prune(keep []string) (removed []string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return nil, fmt.Errorf("catalog: store: %w", err)
+	}
+	var errs []error
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), incoming) || slices.Contains(keep, e.Name()) {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(s.dir, e.Name())); err != nil {
+			errs = append(errs, fmt.Errorf("catalog: store: %w", err))
+			continue
+		}
+		removed = append(removed, e.Name())
+	}
+	return removed, errors.Join(errs...)
+}
+
+// syncDir puts the names of a folder on disk.
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}

@@ -1,0 +1,450 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"inos/plugins/sdk/wire"
+	"inos/protocols/base/v1"
+	"inos/protocols/compute/v1"
+	"inos/shm/arena"
+)
+
+// Request asks for a job.
+type Request struct {
+	// Capability to run.
+	Capability string
+	// Params for it. They are checked against the manifest.
+	Params wire.Params
+	// Input of the job. The zero Input is empty.
+	Input Input
+	// Deadline ends the job, the zero Time means none but the capability's own.
+	Deadline time.Time
+	// Budget in micro-credits, 0 means without bound.
+	Budget uint64
+	// Priority among the jobs that wait for the same module.
+	Priority compute.Priority
+	// Key names the request: while a job with this key is under way, another with
+	// the same key is refused. Empty means none.
+	Key string
+	// Metadata follows the job into the plugin.
+	Metadata wire.Metadata
+	// Parent is the job on whose behalf this one runs, nil for an operator's.
+	Parent *Job
+}
+
+// Outcome says what came of a job.
+type Outcome struct {
+	Status   compute.Status
+	Err      *wire.Error // nil on success
+	Cost     uint64      // micro-credits
+	Metrics  wire.Metrics
+	Attempts int
+}
+
+// state of a job, guarded by its unit's lock.
+type state uint8
+
+const (
+	waiting state = iota
+	running
+	ended // nothing of it is with a plugin or in a queue
+)
+
+// Job is one job on its way. Its methods may be called from any goroutine. The
+// one who submitted it must call Close, or blocks of the arena stay in use.
+type Job struct {
+	id       uint64
+	cap      *capability
+	engine   *Engine
+	unit     *unit
+	priority compute.Priority
+	deadline int64 // CLOCK_MONOTONIC ns, math.MaxInt64 = none
+	budget   uint64
+	key      string
+	params   wire.Params
+	metadata wire.Metadata
+	parent   *Job
+	depth    int
+
+	submitted time.Time
+	children  atomic.Uint64 // cost of the jobs it caused
+	progress  [2]atomic.Uint64
+	inBytes   atomic.Uint64
+	outBytes  atomic.Uint64
+
+	// Guarded by unit.mu.
+	state      state
+	inst       *Instance
+	attempts   int
+	started    time.Time
+	prev, next *Job
+	head       arena.Ref
+	in         source
+	explained  *wire.Error // from a result head, for the done that follows
+	unacked    int         // pieces of output that the plugin has not heard back of
+	grace      *time.Timer // runs while a cancelled job is still with a plugin
+
+	// Guarded by mu.
+	mu      sync.Mutex
+	settled bool
+	outcome Outcome
+	took    time.Duration // until settled
+	pieces  []*Piece
+	closed  bool
+
+	wake  chan struct{} // a piece came, capacity 1
+	done  chan struct{} // closed when settled
+	timer *time.Timer
+}
+
+// ID returns the number of the job, unique for the life of the node.
+func (j *Job) ID() uint64 { return j.id }
+
+// Done is closed when the outcome is known.
+func (j *Job) Done() <-chan struct{} { return j.done }
+
+// Wait returns the outcome once it is known. The error is ctx's alone.
+func (j *Job) Wait(ctx context.Context) (Outcome, error) {
+	select {
+	case <-j.done:
+	case <-ctx.Done():
+		return Outcome{}, context.Cause(ctx)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.outcome, nil
+}
+
+// Next returns the next piece of the output, io.EOF after the last, or the error
+// that the job ended with. The caller releases the piece.
+func (j *Job) Next(ctx context.Context) (*Piece, error) {
+	for {
+		j.mu.Lock()
+		if len(j.pieces) > 0 {
+			p := j.pieces[0]
+			if j.pieces = j.pieces[1:]; len(j.pieces) > 0 {
+				j.alert() // another may wait, who was not told of this one
+			}
+			j.mu.Unlock()
+			return p, nil
+		}
+		settled, outcome := j.settled, j.outcome
+		j.mu.Unlock()
+		if settled {
+			if outcome.Err != nil {
+				return nil, outcome.Err
+			}
+			return nil, io.EOF
+		}
+		select {
+		case <-j.wake:
+		case <-j.done:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// Report notes how much of the work is done. A total of 0 means not known.
+func (j *Job) Report(done, total uint64) {
+	j.progress[0].Store(done)
+	j.progress[1].Store(total)
+}
+
+// lend takes a reference, for another job, to a part of the input that the job's
+// plugin may read now. It reports whether ref is one.
+func (j *Job) lend(ref arena.Ref) bool {
+	j.unit.mu.Lock()
+	defer j.unit.mu.Unlock()
+	return j.state == running && j.in.lend(j.unit.arena, ref)
+}
+
+// Cancel ends the job as cancelled, unless it has an outcome already. A handler
+// that runs is told; it may take a moment to notice.
+func (j *Job) Cancel() { j.stop(wire.NewError(base.Code_canceled, "", "the job was cancelled")) }
+
+// stop ends the job with the given error and tells the plugin.
+func (j *Job) stop(reason *wire.Error) {
+	if !j.settle(Outcome{Status: statusOf(reason), Err: reason}) {
+		return
+	}
+	j.unit.abandon(j)
+}
+
+// Close cancels the job if it has no outcome yet, drops what is left of the
+// output, and waits until the input is no longer read. Calling it again does
+// nothing.
+func (j *Job) Close() {
+	j.Cancel()
+	j.mu.Lock()
+	left := j.pieces
+	j.pieces, j.closed = nil, true
+	j.mu.Unlock()
+	for _, p := range left {
+		p.Release()
+	}
+	j.unit.mu.Lock()
+	pumped := j.in.pumped // a job with an outcome is not started any more
+	j.unit.mu.Unlock()
+	if pumped != nil {
+		<-pumped
+	}
+}
+
+// over reports whether the job has its outcome.
+func (j *Job) over() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.settled
+}
+
+// settle gives the job its one outcome. It reports whether it was the first to.
+func (j *Job) settle(o Outcome) bool {
+	j.mu.Lock()
+	if j.settled {
+		j.mu.Unlock()
+		return false
+	}
+	o.Metrics.InputBytes, o.Metrics.OutputBytes = j.inBytes.Load(), j.outBytes.Load()
+	o.Cost = max(o.Cost, j.children.Load()) // whatever became of it, those were paid
+	j.settled, j.outcome, j.took = true, o, time.Since(j.submitted)
+	timer := j.timer
+	j.mu.Unlock()
+	if timer != nil {
+		timer.Stop()
+	}
+	if j.parent != nil {
+		j.parent.spend(o.Cost)
+	}
+	j.engine.stats.settled(o.Status)
+	j.engine.jobs.settled(j)
+	close(j.done)
+	return true
+}
+
+// watch starts the clock of the deadline.
+func (j *Job) watch() {
+	if j.deadline == math.MaxInt64 {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.settled {
+		return
+	}
+	j.timer = time.AfterFunc(time.Duration(j.deadline-wire.Monotonic()), func() {
+		j.stop(wire.NewError(base.Code_deadlineExceeded, "run the job again with a later --deadline",
+			"%s did not end before its deadline", j.cap.spec.Name))
+	})
+}
+
+// deliver adds a piece of output for the caller to take. A job nobody waits for
+// drops it.
+func (j *Job) deliver(p *Piece) {
+	j.mu.Lock()
+	if j.closed || j.settled {
+		j.mu.Unlock()
+		p.Release()
+		return
+	}
+	j.pieces = append(j.pieces, p)
+	j.mu.Unlock()
+	j.alert()
+}
+
+// alert wakes one who waits for a piece.
+func (j *Job) alert() {
+	select {
+	case j.wake <- struct{}{}:
+	default:
+	}
+}
+
+// spend adds to what the jobs that this one caused have cost.
+func (j *Job) spend(n uint64) {
+	for {
+		old := j.children.Load()
+		if j.children.CompareAndSwap(old, addSat(old, n)) {
+			return
+		}
+	}
+}
+
+// bill computes what the job cost. Charged is what the handler says it spent.
+func (j *Job) bill(m *wire.Manifest, charged uint64) (cost uint64, err *wire.Error) {
+	cost = addSat(m.Cost.Of(addSat(j.inBytes.Load(), j.outBytes.Load()), time.Since(j.started)), charged)
+	cost = addSat(cost, j.children.Load())
+	if j.budget > 0 && cost > j.budget {
+		return j.budget, wire.NewError(base.Code_budgetExceeded, "run the job again with a larger --budget",
+			"%s cost %d micro-credits of a budget of %d", j.cap.spec.Name, cost, j.budget)
+	}
+	return cost, nil
+}
+
+func addSat(a, b uint64) uint64 {
+	if a > math.MaxUint64-b {
+		return math.MaxUint64
+	}
+	return a + b
+}
+
+// Submit takes a job in: it is checked, its input is read into the arena, and
+// it waits for an instance or runs. What is refused here never started.
+//
+// The input is read as far as one block before Submit returns; the rest of a
+// streamed one is read while the job runs, until Close.
+func (e *Engine) Submit(ctx context.Context, r Request) (*Job, error) {
+	j, err := e.admit(ctx, r)
+	if err != nil {
+		e.stats.refused.Add(1)
+		return nil, err
+	}
+	e.stats.submitted.Add(1)
+	j.watch()
+	if err := j.unit.enqueue(j); err != nil {
+		j.release()
+		j.settle(Outcome{Status: compute.Status_rejected, Err: wire.AsError(err)})
+		return nil, err
+	}
+	return j, nil
+}
+
+// newJob checks everything about a request that needs no memory of the arena.
+func (e *Engine) newJob(c *capability, r Request) (*Job, error) {
+	params, err := wire.CheckParams(c.spec.Params, r.Params)
+	if err != nil {
+		return nil, wire.NewError(base.Code_invalidArgument, "see inos plugin info "+c.unit.module, "%s: %v", r.Capability, err)
+	}
+	now := time.Now()
+	j := &Job{
+		id: e.next.Add(1), cap: c, engine: e, unit: c.unit, priority: r.Priority, deadline: math.MaxInt64,
+		budget: r.Budget, key: r.Key, params: params, metadata: r.Metadata, parent: r.Parent,
+		submitted: now, wake: make(chan struct{}, 1), done: make(chan struct{}),
+	}
+	// On whose behalf a job runs is known here; the request only claims it.
+	j.metadata.ParentJob = 0
+	until := r.Deadline
+	if t := c.spec.Timeout; t > 0 && (until.IsZero() || until.Sub(now) > t) {
+		until = now.Add(t)
+	}
+	if p := r.Parent; p != nil {
+		j.depth = p.depth + 1
+		m := &j.metadata
+		m.ParentJob, m.UserID, m.DeviceID, m.CreditLedgerID = p.id, p.metadata.UserID, p.metadata.DeviceID, p.metadata.CreditLedgerID
+		if p.over() {
+			return nil, wire.NewError(base.Code_canceled, "", "%s: the calling job has ended already", r.Capability)
+		}
+		if j.depth > e.opts.MaxDepth {
+			return nil, wire.NewError(base.Code_resourceExhausted, "look for plugins that call each other in a circle",
+				"%s: jobs call jobs %d deep", r.Capability, j.depth)
+		}
+		if left, bounded := p.left(); bounded && (j.budget == 0 || j.budget > left) {
+			if j.budget = left; left == 0 {
+				return nil, wire.NewError(base.Code_budgetExceeded, "run the job again with a larger --budget",
+					"%s: the calling job has nothing left to spend", r.Capability)
+			}
+		}
+		j.deadline = p.deadline
+	}
+	if !until.IsZero() {
+		left := until.Sub(now)
+		if left <= 0 {
+			return nil, wire.NewError(base.Code_deadlineExceeded, "give a deadline in the future", "%s: the deadline has passed", r.Capability)
+		}
+		j.deadline = min(j.deadline, wire.Monotonic()+int64(left))
+	}
+	return j, nil
+}
+
+// left returns what the job may still spend, and whether that is bounded.
+func (j *Job) left() (uint64, bool) {
+	if j.budget == 0 {
+		return 0, false
+	}
+	spent := min(j.children.Load(), j.budget)
+	return j.budget - spent, true
+}
+
+// admit checks a request and brings its input into the arena.
+func (e *Engine) admit(ctx context.Context, r Request) (*Job, error) {
+	c, err := e.lookup(r.Capability)
+	if err != nil {
+		return nil, err
+	}
+	j, err := e.newJob(c, r)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.load(ctx, j, r); err != nil {
+		j.release()
+		return nil, err
+	}
+	return j, nil
+}
+
+// load does what takes memory of the arena. The job is known from then on.
+func (e *Engine) load(ctx context.Context, j *Job, r Request) error {
+	if err := j.unit.room(); err != nil {
+		return err
+	}
+	if err := j.in.open(ctx, j, r.Input); err != nil {
+		return err
+	}
+	if m := j.unit.price(); j.budget > 0 && m.Of(j.inBytes.Load(), 0) > j.budget {
+		return wire.NewError(base.Code_budgetExceeded, "run the job again with a larger --budget",
+			"%s costs at least %d micro-credits for this input, and the budget is %d", r.Capability, m.Of(j.inBytes.Load(), 0), j.budget)
+	}
+	if err := j.writeHead(r); err != nil {
+		return err
+	}
+	return e.jobs.add(j)
+}
+
+// writeHead puts what the descriptor has no room for into a block. A job that
+// needs none of it goes without.
+func (j *Job) writeHead(r Request) error {
+	if len(j.params) == 0 && j.metadata == (wire.Metadata{}) && r.Key == "" && !j.in.streams() {
+		return nil
+	}
+	deadline := j.deadline
+	if deadline == math.MaxInt64 {
+		deadline = 0
+	}
+	msg, err := wire.Job{
+		ID: j.id, Capability: r.Capability, Params: j.params, Budget: j.budget, Priority: j.priority,
+		Deadline: deadline, IdempotencyKey: r.Key, InputBytes: j.in.size(), Metadata: j.metadata,
+	}.Encode()
+	if err != nil {
+		return wire.NewError(base.Code_invalidArgument, "send less in parameters and more as input", "%s: %v", r.Capability, err)
+	}
+	ref, v, err := blank(j.unit.arena, uint64(len(msg)))
+	if err != nil {
+		return err
+	}
+	copy(v, msg)
+	j.head = ref
+	return nil
+}
+
+// release frees the blocks of a job that no plugin has.
+func (j *Job) release() {
+	j.in.free(j.unit.arena)
+	if !j.head.IsZero() {
+		freeBlock(j.unit.arena, j.head)
+		j.head = arena.Ref{}
+	}
+}
+
+// ArenaError tells the caller of a job that the arena cannot hold it.
+func ArenaError(err error) error {
+	if errors.Is(err, arena.ErrFull) || errors.Is(err, arena.ErrTooLarge) {
+		return wire.NewError(base.Code_resourceExhausted, "wait for other jobs to end, or start the node with a larger --segment", "%v", err)
+	}
+	return err
+}

@@ -1,0 +1,35 @@
+package node
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// lockHome makes sure that one node at a time uses a folder. The lock ends with
+// the process, however it ends.
+func lockHome(home string) (*os.File, error) {
+	path := filepath.Join(home, "lock")
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("the node's lock: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		var who [32]byte
+		n, _ := f.Read(who[:])
+		_ = f.Close()
+		return nil, fmt.Errorf("another node uses %s (process %s); stop it, or give this one a folder of its own with --home",
+			home, strings.TrimSpace(string(who[:n])))
+	}
+	if err := f.Truncate(0); err == nil {
+		_, err = fmt.Fprintf(f, "%d\n", os.Getpid())
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("the node's lock: %w", err)
+	}
+	return f, nil
+}

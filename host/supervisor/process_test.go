@@ -1,0 +1,410 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"inos/plugins/sdk/wire"
+)
+
+func TestProcessServesAndStops(t *testing.T) {
+	s := tidy(t)
+	p := launch(t, s)
+	m, err := p.Describe(t.Context())
+	if err != nil || m.Name != "actor" {
+		t.Fatalf("got %v, %v", m, err)
+	}
+	for _, step := range []func(context.Context) error{p.Start, p.Freeze, p.Drain} {
+		if err := step(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.Adopt(t.Context(), wire.Adoption{FromInstance: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if _, ended := p.ExitState(); ended {
+		t.Fatal("it is said to have ended")
+	}
+	if err := p.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if state := gone(t, p); !state.Clean() || state.PID != p.PID() {
+		t.Errorf("it ended with %+v", state)
+	}
+	if _, err := p.Health(t.Context()); !errors.Is(err, ErrDied) {
+		t.Errorf("a call after the end: %v", err)
+	}
+	if err := p.Stop(t.Context()); err != nil {
+		t.Errorf("stopping again: %v", err)
+	}
+}
+
+func TestProcessReportsAFailureOfThePlugin(t *testing.T) {
+	s := tidy(t)
+	p := launch(t, s)
+	var e *wire.Error
+	if err := do(t.Context(), p, "fail"); !errors.As(err, &e) || e.Message != "not today" || !errors.Is(err, wire.ErrNotSupported) {
+		t.Fatalf("got %v", err)
+	}
+	if err := p.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDeathIsSeenHoweverItComes(t *testing.T) {
+	tests := []struct {
+		name string
+		end  func(p *Process) error
+		want func(s ExitState) bool
+		text string
+	}{
+		{"exit", func(p *Process) error {
+			return p.Configure(context.Background(), wire.Configuration{Settings: map[string]string{"do": "exit", "code": "7"}})
+		}, func(s ExitState) bool { return s.Code == 7 && s.Signal == 0 && !s.Clean() }, "exit status 7"},
+		{"exit without complaint", func(p *Process) error { return do(context.Background(), p, "exit") }, ExitState.Clean, "exit status 0"},
+		{"panic", func(p *Process) error { return do(context.Background(), p, "panic") },
+			func(s ExitState) bool { return s.Code == 2 && strings.Contains(s.Stderr, "out of cheese") }, `last words "panic: out of cheese`},
+		{"signal", func(p *Process) error {
+			_ = syscall.Kill(p.PID(), syscall.SIGSEGV)
+			return do(context.Background(), p, "hang")
+		}, func(s ExitState) bool { return s.Code != 0 }, ""},
+		{"kill from outside", func(p *Process) error {
+			_ = syscall.Kill(p.PID(), syscall.SIGKILL)
+			return do(context.Background(), p, "hang")
+		}, func(s ExitState) bool { return s.Signal == syscall.SIGKILL && s.Killed == "" }, "signal 9 (killed)"},
+		{"kill by the host", func(p *Process) error {
+			go p.Kill("it was ugly")
+			return do(context.Background(), p, "hang")
+		}, func(s ExitState) bool { return s.Signal == syscall.SIGKILL && s.Killed == "it was ugly" }, "killed by the host: it was ugly"},
+		{"kill while it is stopped", func(p *Process) error {
+			_ = syscall.Kill(p.PID(), syscall.SIGSTOP)
+			go p.Kill("it stood still")
+			return do(context.Background(), p, "hang")
+		}, func(s ExitState) bool { return s.Killed == "it stood still" }, "it stood still"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := tidy(t)
+			p := launch(t, s)
+			// The call would take 10 s if death went unseen.
+			if err := tt.end(p); !errors.Is(err, ErrDied) {
+				t.Fatalf("the call that was under way: %v", err)
+			}
+			<-p.Dead()
+			state := gone(t, p)
+			if !tt.want(state) || !strings.Contains(state.String(), tt.text) {
+				t.Errorf("it ended with %q: %+v", state, state)
+			}
+			if err := unix.Kill(state.PID, 0); !errors.Is(err, unix.ESRCH) {
+				t.Errorf("the process is still in the table: %v", err)
+			}
+		})
+	}
+}
+
+func TestCallsHaveDeadlines(t *testing.T) {
+	s := tidy(t)
+	sp := spec(t, "plugin")
+	sp.CallTimeout = 50 * time.Millisecond
+	p, err := s.Launch(t.Context(), sp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := do(context.Background(), p, "hang"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a handler that hangs: %v", err)
+	}
+	if err := syscall.Kill(p.PID(), syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Health(context.Background()); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a process that is stopped: %v", err)
+	}
+	if _, _, err := p.ServeKernel(context.Background(), &kernel{}); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a service for a process that is stopped: %v", err)
+	}
+	p.Kill("it hangs")
+	gone(t, p)
+}
+
+func TestStopForcesWhatDoesNotEnd(t *testing.T) {
+	for _, how := range []string{"SIGSTOP", "hangs in a command"} {
+		t.Run(how, func(t *testing.T) {
+			s := tidy(t)
+			p := launch(t, s)
+			if how == "SIGSTOP" {
+				if err := syscall.Kill(p.PID(), syscall.SIGSTOP); err != nil {
+					t.Fatal(err)
+				}
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			if how != "SIGSTOP" {
+				if err := do(ctx, p, "hang"); !errors.Is(err, context.DeadlineExceeded) {
+					t.Fatal(err)
+				}
+			}
+			if err := p.Stop(ctx); !errors.Is(err, ErrForced) {
+				t.Fatalf("got %v", err)
+			}
+			if state, ended := p.ExitState(); !ended || state.Killed == "" {
+				t.Errorf("it ended with %+v, %v", state, ended)
+			}
+		})
+	}
+}
+
+func TestGrandchildrenDieWithTheGroup(t *testing.T) {
+	s := tidy(t)
+	p := launch(t, s)
+	fd := watchPID(t, says(t, p, "child"))
+	p.Kill("with all that is its own")
+	gone(t, p)
+	if !ended(fd, 20_000) {
+		t.Error("the grandchild lives on")
+	}
+}
+
+func TestAGrandchildOutsideTheGroupHoldsNothingUp(t *testing.T) {
+	s := tidy(t)
+	p := launch(t, s)
+	pid := says(t, p, "child in a session of its own")
+	fd := watchPID(t, pid)
+	p.Kill("it has hidden a child")
+	gone(t, p) // though the grandchild has its pipes open
+	if ended(fd, 0) {
+		t.Error("the grandchild is not outside the group, the test shows nothing")
+	}
+	if n, err := strconv.Atoi(pid); err != nil || syscall.Kill(n, syscall.SIGKILL) != nil || !ended(fd, 20_000) {
+		t.Error("the grandchild cannot be ended")
+	}
+}
+
+// watchPID returns a pidfd.
+func watchPID(t *testing.T, pid string) int {
+	t.Helper()
+	n, err := strconv.Atoi(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.PidfdOpen(n, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	return fd
+}
+
+func TestPluginsEndWithAHostThatIsKilled(t *testing.T) {
+	host := exec.CommandContext(t.Context(), spec(t, "").Path, shortDir(t))
+	host.Env = append(os.Environ(), roleEnv+"=host")
+	host.Stderr = os.Stderr
+	out, err := host.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := host.Start(); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 20)
+	n, err := out.Read(b)
+	if err != nil {
+		t.Fatal(err, host.Wait())
+	}
+	fd := watchPID(t, strings.TrimSpace(string(b[:n])))
+	if ended(fd, 0) {
+		t.Fatal("the plugin has ended before the host was killed")
+	}
+	if err := host.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = host.Wait() // killed
+	if !ended(fd, 20_000) {
+		t.Error("the plugin outlives its host")
+	}
+}
+
+func TestForkingThreadOutlivesThreadsOfTheCaller(t *testing.T) {
+	// The parent-death signal fires when the thread that forked ends. Goroutines
+	// that end while locked to their thread take it with them.
+	s := tidy(t)
+	done := make(chan *Process)
+	go func() {
+		lockAndEnd(func() { done <- launch(t, s) })
+	}()
+	p := <-done
+	for range 20 {
+		ended := make(chan struct{})
+		go lockAndEnd(func() { close(ended) })
+		<-ended
+	}
+	if err := p.Start(t.Context()); err != nil {
+		t.Fatalf("the plugin ended with a thread: %v", err)
+	}
+	if err := p.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestChannelReachesThePlugin(t *testing.T) {
+	s := tidy(t)
+	p := launch(t, s)
+	if _, err := p.Channel().Write([]byte("memory comes")); err != nil {
+		t.Fatal(err)
+	}
+	if got := says(t, p, "read the channel"); got != "memory comes" {
+		t.Errorf("the plugin read %q", got)
+	}
+	if err := p.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, err := p.Channel().Write([]byte("x")); err == nil {
+		t.Error("the channel is open after the end")
+	}
+}
+
+func TestSyscallsReachTheHost(t *testing.T) {
+	s := tidy(t)
+	p := launch(t, s)
+	k := &kernel{}
+	id, stop, err := p.ServeKernel(t.Context(), k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Configure(t.Context(), wire.Configuration{Broker: id, Settings: map[string]string{"do": "call"}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := k.heard(); got != "hello" {
+		t.Errorf("the host heard %q", got)
+	}
+	stop()
+	if err := p.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestServedKernelEndsWithTheProcess(t *testing.T) {
+	s := tidy(t)
+	p := launch(t, s)
+	if _, _, err := p.ServeKernel(t.Context(), &kernel{}); err != nil {
+		t.Fatal(err)
+	}
+	p.Kill("nobody stops the service") // what is left of it, tidy finds
+	gone(t, p)
+}
+
+// kernel keeps what plugins log.
+type kernel struct {
+	mu   sync.Mutex
+	text string
+}
+
+func (k *kernel) Syscall(_ context.Context, c wire.Syscall) (wire.Answer, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if l, ok := c.Body.(wire.LogRecord); ok {
+		k.text = l.Message
+	}
+	return wire.Answer{}, nil
+}
+
+func (k *kernel) heard() string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.text
+}
+
+func TestEnvironmentIsNotTheHosts(t *testing.T) {
+	t.Setenv("INOS_TEST_SECRET", "hunter2")
+	t.Setenv("LANG", "C.UTF-8")
+	s := tidy(t)
+	sp := spec(t, "plugin")
+	sp.Env = append(sp.Env, "GIVEN=yes", "INOS_CHANNEL_FD=99")
+	p, err := s.Launch(t.Context(), sp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := strings.Split(says(t, p, "environment"), "\n")
+	for _, want := range []string{"GIVEN=yes", "LANG=C.UTF-8", "INOS_CHANNEL_FD=3"} {
+		if !slices.Contains(env, want) {
+			t.Errorf("%s is missing", want)
+		}
+	}
+	for _, e := range env {
+		name, _, _ := strings.Cut(e, "=")
+		if !slices.Contains([]string{"PATH", "LANG", "TMPDIR", "GIVEN", roleEnv, "INOS_CHANNEL_FD", wire.Handshake.MagicCookieKey}, name) && !strings.HasPrefix(name, "PLUGIN_") {
+			t.Errorf("it sees %s", e)
+		}
+	}
+	if err := p.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWorksInAFolderOfItsOwn(t *testing.T) {
+	s := tidy(t)
+	p := launch(t, s)
+	dir := says(t, p, "folder")
+	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("%s: %v, %v", dir, info, err)
+	}
+	if err := p.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the folder is still there: %v", err)
+	}
+}
+
+func TestLimitsAreInForce(t *testing.T) {
+	s := tidy(t)
+	sp := spec(t, "plugin")
+	sp.Limits.OpenFiles = 200
+	p, err := s.Launch(t.Context(), sp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := p.Limits(), (Limits{AddressSpace: Unlimited, OpenFiles: 200}); got != want {
+		t.Errorf("in force is %+v, want %+v", got, want)
+	}
+	if got, want := says(t, p, "limits"), strconv.FormatUint(Unlimited, 10)+" 0"; got != want {
+		t.Errorf("the plugin has %q, want %q", got, want)
+	}
+	if err := p.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestManyProcessesAtOnce(t *testing.T) {
+	s := tidy(t)
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			p, err := s.Launch(t.Context(), spec(t, "plugin"))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			switch i % 3 {
+			case 0:
+				if err := p.Stop(t.Context()); err != nil {
+					t.Error(err)
+				}
+			case 1:
+				p.Kill("every third")
+				<-p.Gone()
+			}
+		})
+	}
+	wg.Wait() // what still runs, Close ends
+}
