@@ -1,0 +1,65 @@
+# Targets for people; `make help` lists them. Continuous integration runs .ci/run.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+MAKEFLAGS += --no-print-directory
+
+GO ?= go
+# The tools of `make lint` have a module of their own, so that what they depend
+# on stays out of ours.
+TOOL := $(GO) tool -modfile=tools/go.mod
+
+# The version that the command prints. Without git, or before the first commit,
+# the command says by itself that it has none.
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
+BUILD := $(GO) build -trimpath -buildvcs=false $(if $(VERSION),-ldflags '-X main.version=$(VERSION)')
+
+# Every folder of plugins with a main.go is a plugin.
+PLUGINS := $(patsubst %/main.go,./%,$(wildcard plugins/*/main.go))
+
+# ONCE=1 stops the node after the tour.
+ONCE ?= 0
+
+.PHONY: build run test bench torture soak lint generate setup clean help
+
+build: ## build bin/inos and bin/plugins/* (needs Go only)
+	$(BUILD) -o bin/inos ./host/cmd/inos
+	@mkdir -p bin/plugins
+	$(if $(PLUGINS),$(BUILD) -o bin/plugins/ $(PLUGINS))
+
+run: build ## build, start a node, run the tour, stay up (ONCE=1: stop after the tour)
+	bin/inos run --plugins bin/plugins --tour $(if $(filter-out 0,$(ONCE)),--once)
+
+test: setup ## vet and test everything with the race detector
+	$(GO) vet ./...
+	$(GO) test -race -timeout 20m ./...
+
+bench: ## run every Go benchmark once, with allocations
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+bench-%: ## compare with a peer, bench-NAME
+	@echo "make $@: there is no comparison named $* yet; make bench runs the benchmarks there are" >&2; exit 1
+
+torture: ## break a running node in every way known
+	@echo "make $@: not built yet; make test has the fault tests there are" >&2; exit 1
+
+soak: ## run a node under load for hours
+	@echo "make $@: not built yet" >&2; exit 1
+
+lint: ## go vet, golangci-lint, staticcheck (builds both tools the first time: minutes)
+	$(GO) vet ./...
+	$(TOOL) golangci-lint run
+	$(TOOL) staticcheck ./...
+
+generate: setup ## regenerate the Go of every schema
+	$(GO) generate ./...
+
+setup: ## check for what the tests need; install Debian's capnproto if it is missing
+	@GO='$(GO)' scripts/setup.sh
+
+clean: ## remove what was built
+	rm -rf bin coverage*
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {sub("%", "NAME", $$1); printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

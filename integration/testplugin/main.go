@@ -1,0 +1,44 @@
+// Command testplugin is a plugin whose conduct can be chosen, for the tests of
+// the whole node: it serves honest operations, and others that fail, hang, crash
+// or lie in every way a plugin can. The name of the binary chooses how it starts:
+// see startup.go.
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+
+	"inos/plugins/sdk"
+)
+
+func main() {
+	name := filepath.Base(os.Args[0])
+	if misbehave(name) {
+		return
+	}
+	sdk.Serve(plugin(name))
+}
+
+// plugin returns the module that serves under the given name. Every capability
+// carries the name, so that several copies can be served side by side; but a
+// plugin named "claims-x" claims the capabilities of x.
+func plugin(name string) *sdk.Plugin {
+	module := name
+	name = strings.TrimPrefix(name, "claims-")
+	p := &sdk.Plugin{
+		Name:        module,
+		Version:     "1.0.0",
+		Description: "serves what the tests of the node ask of it",
+		License:     "Apache-2.0",
+		Needs: []sdk.Grant{
+			sdk.MayHostCall, sdk.MayStoreChunk, sdk.MayFetchChunk, sdk.MaySendMessage,
+			sdk.MaySpawn, sdk.MayMetric, sdk.MayKeepState, sdk.MayLog,
+		},
+		Cost:     sdk.CostModel{Base: 10, PerMB: 5, PerSecond: 100},
+		State:    []sdk.StateSpec{{Name: "counter", Schema: 1, MaxBytes: 64}},
+		SelfTest: name + ".echo",
+	}
+	p.Capabilities = append(honest(name), dishonest(name)...)
+	return p
+}
