@@ -43,8 +43,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-// trusts reports whether the process behind a connection runs as our user, or as
-// root, whom nothing here could keep out.
+// trusts reports whether the process behind a connection may come in.
 func (l *listener) trusts(c *net.UnixConn) bool {
 	raw, err := c.SyscallConn()
 	if err != nil {
@@ -53,8 +52,12 @@ func (l *listener) trusts(c *net.UnixConn) bool {
 	var peer *unix.Ucred
 	var failed error
 	err = raw.Control(func(fd uintptr) { peer, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
-	return err == nil && failed == nil && (int(peer.Uid) == l.uid || peer.Uid == 0)
+	return err == nil && failed == nil && l.knows(peer.Uid)
 }
+
+// knows reports whether uid is our user, or root, whom nothing here could keep
+// out.
+func (l *listener) knows(uid uint32) bool { return int(uid) == l.uid || uid == 0 }
 
 // Close stops listening and removes the socket's file.
 func (l *listener) Close() error {

@@ -2,13 +2,9 @@ package api
 
 import (
 	"errors"
-	"net"
-	"os"
 	"sync"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"inos/host/dispatch"
 	"inos/host/node"
@@ -62,13 +58,16 @@ var failure = wire.NewError(base.Code_dataLoss, "look at the disk", "chunk Ã© ðŸ
 
 var handlers = map[string]func(*act) error{
 	"test.echo": func(a *act) error {
-		for in := range a.in {
+		for {
+			in, err := a.next()
+			if in == nil || err != nil {
+				return err
+			}
 			if err := a.emit(in); err != nil {
 				return err
 			}
 			a.consumed()
 		}
-		return nil
 	},
 	"test.size": func(a *act) error {
 		for in := range a.in {
@@ -83,11 +82,11 @@ var handlers = map[string]func(*act) error{
 		}
 		return failure
 	},
-	"test.early": func(a *act) error { <-a.in; return failure },
+	"test.early": func(a *act) error { _, _ = a.next(); return failure },
 	"test.hang": func(a *act) error {
 		a.puppet.hanging <- a.id
 		<-a.cancelled
-		return wire.NewError(base.Code_canceled, "", "cancelled")
+		return errCancelled
 	},
 	"test.need": func(*act) error { return nil },
 }
@@ -102,12 +101,24 @@ type act struct {
 	result    []byte
 }
 
+var errCancelled = wire.NewError(base.Code_canceled, "", "the puppet was told to stop")
+
+// next returns the next piece of input, nil after the last.
+func (a *act) next() ([]byte, error) {
+	select {
+	case in := <-a.in:
+		return in, nil
+	case <-a.cancelled:
+		return nil, errCancelled
+	}
+}
+
 // emit sends a piece of output.
 func (a *act) emit(b []byte) error {
 	select {
 	case <-a.room:
 	case <-a.cancelled:
-		return wire.NewError(base.Code_canceled, "", "cancelled")
+		return errCancelled
 	}
 	ref, err := a.puppet.copyOut(b)
 	if err != nil {
@@ -206,7 +217,8 @@ func (p *puppet) handle(d *ring.Descriptor) {
 		p.acts[d.Job] = a
 		p.mu.Unlock()
 		p.feed(a, d.Ref, !d.Has(system.DescriptorFlag_streamIn))
-		p.wait.Go(func() { p.perform(a, manifest.Capabilities[d.Aux].Name) })
+		capability := manifest.Capabilities[d.Aux].Name // d is used again
+		p.wait.Go(func() { p.perform(a, capability) })
 	case a == nil:
 	case d.Kind == system.DescriptorKind_piece:
 		p.feed(a, d.Ref, d.Has(system.DescriptorFlag_last))
@@ -302,21 +314,7 @@ func newBackend(t *testing.T) *backend {
 // pass takes a link to the puppet the way a process gets it.
 func pass(t *testing.T, s *segment.Segment, l *segment.Link) *segment.Attached {
 	t.Helper()
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var ends [2]*net.UnixConn
-	for n, fd := range fds {
-		f := os.NewFile(uintptr(fd), "end")
-		c, err := net.FileConn(f)
-		f.Close()
-		if err != nil {
-			t.Fatal(err)
-		}
-		ends[n] = c.(*net.UnixConn)
-		defer c.Close()
-	}
+	ends := socketpair(t)
 	if err := s.Pass(ends[0], l, s.Commons()); err != nil {
 		t.Fatal(err)
 	}

@@ -39,7 +39,13 @@ func (s *Server) runJob(w http.ResponseWriter, r *http.Request) {
 	defer in.leave()
 	defer in.stop()
 	req.Input = dispatch.Input{Reader: in, Size: r.ContentLength}
-	job, err := s.submit(r.Context(), req)
+	ctx := r.Context()
+	if r.ContentLength != 0 {
+		var stop context.CancelFunc
+		ctx, stop = watchHangup(ctx)
+		defer stop()
+	}
+	job, err := s.submit(ctx, req)
 	if err != nil {
 		in.stop()
 		fail(w, err)
@@ -50,12 +56,12 @@ func (s *Server) runJob(w http.ResponseWriter, r *http.Request) {
 
 	a := &answer{w: w, conn: conn, stall: s.opts.Stall, spec: req.spec}
 	a.accept(r, job.ID())
-	if err := a.copy(r.Context(), job); err != nil {
+	if err := a.copy(ctx, job); err != nil {
 		s.log.Debug("the client of a job has gone", "job", jobID(job.ID()), "capability", req.Capability, "error", err)
 		job.Cancel()
 	}
 	// The job has its outcome, so this does not wait for anybody.
-	outcome, err := job.Wait(context.WithoutCancel(r.Context()))
+	outcome, err := job.Wait(context.WithoutCancel(ctx))
 	if err != nil {
 		outcome = dispatch.Outcome{Status: compute.Status_failed, Err: asError(err)}
 	}

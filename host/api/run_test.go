@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -30,7 +31,7 @@ func (u unknown) Read(p []byte) (int, error) { return u.Reader.Read(p[:min(len(p
 
 func TestStreamComesBackWhole(t *testing.T) {
 	d := open(t, Options{})
-	for _, size := range []int{0, 1, 100_000, 3 << 20, 20 << 20} { // the last is larger than the arena
+	for _, size := range []int{0, 1, 100_000, 9 << 20} { // the last is larger than the arena
 		for _, known := range []bool{true, false} {
 			in, said := io.Reader(bytes.NewReader(noise(size))), int64(size)
 			if !known {
@@ -232,6 +233,30 @@ func TestClientThatGoesAwayCancelsItsJob(t *testing.T) {
 	cancel(gone)
 	if err := <-ended; !errors.Is(err, gone) {
 		t.Errorf("error %v, want the cause of the end", err)
+	}
+	o, err := job.Wait(t.Context())
+	if err != nil || o.Err == nil || o.Err.Code != base.Code_canceled {
+		t.Errorf("outcome %+v, %v; want it cancelled", o, err)
+	}
+}
+
+// While nobody reads the input, nothing on the way of reading it can notice.
+func TestClientThatGoesAwayIsMissedThoughNobodyReads(t *testing.T) {
+	d := open(t, Options{})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := d.client.Run(ctx, RunRequest{Capability: "test.hang", Input: zeros{}, Size: -1})
+		ended <- err
+	}()
+	job := d.engine.Find(<-d.puppet.hanging)
+	window := wire.StreamWindow * wire.PieceBytes(d.segment.Commons().Size())
+	for job.Info().InBytes < window { // after that, nothing is read
+		runtime.Gosched()
+	}
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v, want Canceled", err)
 	}
 	o, err := job.Wait(t.Context())
 	if err != nil || o.Err == nil || o.Err.Code != base.Code_canceled {

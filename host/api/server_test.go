@@ -121,9 +121,7 @@ func TestJobsThatAreNotThere(t *testing.T) {
 func (d *door) raw(t *testing.T, request string) *http.Response {
 	t.Helper()
 	conn := d.dial(t)
-	if _, err := io.WriteString(conn, request); err != nil {
-		t.Fatal(err)
-	}
+	_, _ = io.WriteString(conn, request) // the server may refuse before it has read all
 	r := bufio.NewReader(conn)
 	for {
 		resp, err := http.ReadResponse(r, nil)
@@ -207,7 +205,7 @@ func TestCloseCancelsWhatDoesNotEnd(t *testing.T) {
 		_, err := d.client.Run(t.Context(), RunRequest{Capability: "test.hang", Input: r, Size: -1})
 		ended <- err
 	}()
-	if _, err := w.Write(noise(2 << 20)); err != nil { // more than a piece, so that the job starts
+	if _, err := w.Write(noise(600_000)); err != nil { // more than a piece and less than the window
 		t.Fatal(err)
 	}
 	<-d.puppet.hanging

@@ -99,29 +99,62 @@ func TestPathMayBeLongerThanAnAddress(t *testing.T) {
 }
 
 func TestStrangersAreNotServed(t *testing.T) {
-	if os.Geteuid() == 0 {
-		// Root trusts root, so the listener has to believe that it is somebody else;
-		// then everybody but root is a stranger, and root is let in.
-		t.Log("running as root: only the refusal by number is tested")
+	ends := socketpair(t)
+	if own := (&listener{uid: os.Geteuid()}); !own.trusts(ends[0]) {
+		t.Error("the user's own process is a stranger")
 	}
+	l := &listener{uid: 1000}
+	for uid, want := range map[uint32]bool{1000: true, 0: true, 1001: false, 65534: false, 1<<32 - 1: false} {
+		if l.knows(uid) != want {
+			t.Errorf("user %d: %v, want %v", uid, !want, want)
+		}
+	}
+	if os.Geteuid() != 0 {
+		if other := (&listener{uid: os.Geteuid() + 1}); other.trusts(ends[0]) {
+			t.Error("another user's process is trusted")
+		}
+	}
+}
+
+func TestHangupIsToldFromSilence(t *testing.T) {
+	ends := socketpair(t)
+	raw, err := ends[0].SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if hungUp(raw) {
+		t.Error("one that says nothing has hung up")
+	}
+	if _, err := ends[1].Write([]byte("unread")); err != nil {
+		t.Fatal(err)
+	}
+	if err := ends[1].CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if hungUp(raw) {
+		t.Error("one that has finished sending has hung up")
+	}
+	ends[1].Close()
+	if !hungUp(raw) {
+		t.Error("one that is gone has not hung up")
+	}
+}
+
+func socketpair(t *testing.T) (ends [2]*net.UnixConn) {
+	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := os.NewFile(uintptr(fds[0]), "end")
-	defer f.Close()
-	defer unix.Close(fds[1])
-	c, err := net.FileConn(f)
-	if err != nil {
-		t.Fatal(err)
+	for n, fd := range fds {
+		f := os.NewFile(uintptr(fd), "end")
+		c, err := net.FileConn(f)
+		f.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ends[n] = c.(*net.UnixConn)
+		t.Cleanup(func() { c.Close() })
 	}
-	defer c.Close()
-	own := &listener{uid: os.Geteuid()}
-	if !own.trusts(c.(*net.UnixConn)) {
-		t.Error("the user's own process is a stranger")
-	}
-	other := &listener{uid: os.Geteuid() + 1}
-	if os.Geteuid() != 0 && other.trusts(c.(*net.UnixConn)) {
-		t.Error("another user's process is trusted")
-	}
+	return ends
 }

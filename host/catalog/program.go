@@ -121,11 +121,9 @@ func examineELF(r io.ReaderAt, head []byte, size int64) (program, *Refusal) {
 	if want.order == nil {
 		return program{}, refuse(WrongArchitecture, "this node does not know the ELF machine of %s", runtime.GOARCH)
 	}
-	order, data := want.order, elf.Data(head[elf.EI_DATA])
+	data, order := elf.Data(head[elf.EI_DATA]), binary.ByteOrder(binary.LittleEndian)
 	if data == elf.ELFDATA2MSB {
 		order = binary.BigEndian
-	} else {
-		order = binary.LittleEndian
 	}
 	class, machine := elf.Class(head[elf.EI_CLASS]), elf.Machine(order.Uint16(head[18:]))
 	if class != elf.ELFCLASS64 || machine != want.machine || order != want.order {

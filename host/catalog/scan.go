@@ -226,7 +226,7 @@ func openSource(path string) (*os.File, error) {
 func stamp(info fs.FileInfo) Stamp {
 	s := Stamp{Size: info.Size(), Modified: info.ModTime().UnixNano()}
 	if t, ok := info.Sys().(*syscall.Stat_t); ok {
-		s.Device, s.Inode = uint64(t.Dev), t.Ino
+		s.Device, s.Inode = t.Dev, t.Ino
 		s.Changed = t.Ctim.Nano()
 	}
 	return s

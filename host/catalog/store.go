@@ -68,7 +68,7 @@ func OpenStore(dir string) (*Store, error) {
 		return nil, fmt.Errorf("catalog: %w", r.about(dir))
 	}
 	if info.Mode().Perm() != 0o700 {
-		if err := os.Chmod(dir, 0o700); err != nil {
+		if err := os.Chmod(dir, 0o700); err != nil { //nolint:gosec // a folder that cannot be entered is none
 			return nil, fmt.Errorf("catalog: store: %w", err)
 		}
 	}

@@ -155,7 +155,7 @@ func TestAdmitReplacesADamagedCopy(t *testing.T) {
 func TestAdmitPassesARefusalOn(t *testing.T) {
 	s, _, _ := stocked(t)
 	want := refuse(NotAPlugin, "it is a poem")
-	if _, err := s.Admit(Candidate{Name: "poem", Err: want}); err != error(want) {
+	if _, err := s.Admit(Candidate{Name: "poem", Err: want}); !errors.Is(err, want) {
 		t.Fatalf("got %v", err)
 	}
 }

@@ -6,8 +6,9 @@
 // names here. It starts no process (package node does, through supervisor) and
 // interprets neither input nor output.
 //
-// Locks, in the order they are taken: Engine.mu, unit.mu, Job.mu. The arena's own
-// lock is innermost.
+// Locks, in the order they are taken: Engine.mu, unit.mu, and then either Job.mu
+// or source.mu. The arena's own lock is innermost. A job is settled with none of
+// them held.
 package dispatch
 
 import (

@@ -7,11 +7,7 @@ import (
 	"io"
 	"sync"
 
-	"inos/plugins/sdk/wire"
-	"inos/protocols/base/v1"
-	"inos/protocols/system/v1"
 	"inos/shm/arena"
-	"inos/shm/ring"
 )
 
 // Input is what a job works on: bytes from a reader, or a block that lies in an
@@ -64,7 +60,7 @@ func (s *source) open(ctx context.Context, j *Job, in Input) error {
 	case in.Size == 0:
 		return nil
 	}
-	a, spec := j.unit.arena, &j.cap.spec
+	spec := &j.cap.spec
 	if limit := spec.MaxInput; limit > 0 && s.known > limit {
 		return inputTooLarge(spec.Name, s.known, limit)
 	}
@@ -180,172 +176,11 @@ func copyBlock(to, from *arena.Arena, src arena.Ref) (arena.Ref, []byte, error) 
 	return ref, w, err
 }
 
-// openStream reads the first piece and prepares for the rest.
-func (s *source) openStream(ctx context.Context, j *Job) error {
-	s.piece = wire.PieceBytes(j.unit.arena.Size())
-	ref, last, err := s.read(j)
-	if err != nil {
-		return err
-	}
-	s.first, s.more = ref, !last
-	if s.more {
-		s.token = make(chan struct{}, wire.StreamWindow)
-		s.freed = make(chan struct{}, 1)
-		for range wire.StreamWindow - 1 { // the first piece has the missing one
-			s.token <- struct{}{}
-		}
-		if !ref.IsZero() {
-			s.underway = append(s.underway, ref)
-		}
-	}
-	return ctx.Err()
-}
-
-// read fills one block with the next bytes of a stream. The reference is zero
-// when there were none.
-func (s *source) read(j *Job) (ref arena.Ref, last bool, err error) {
-	n := s.piece
-	if s.left >= 0 {
-		n = min(n, uint64(s.left))
-	}
-	if n == 0 {
-		return arena.Ref{}, true, nil
-	}
-	a := j.unit.arena
-	ref, v, err := blank(a, n)
-	if err != nil {
-		return arena.Ref{}, false, err
-	}
-	got, err := io.ReadFull(s.reader, v)
-	a.CountCopy(uint64(got))
-	total := j.inBytes.Add(uint64(got))
-	switch {
-	case err == nil:
-	case s.left < 0 && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)):
-		last = true
-	default:
-		freeBlock(a, ref)
-		return arena.Ref{}, false, readError(err)
-	}
-	if limit := j.cap.spec.MaxInput; limit > 0 && total > limit {
-		freeBlock(a, ref)
-		return arena.Ref{}, false, inputTooLarge(j.cap.spec.Name, total, limit)
-	}
-	if s.left >= 0 {
-		s.left -= int64(got)
-		last = s.left == 0
-	}
-	if got == 0 {
-		freeBlock(a, ref)
-		return arena.Ref{}, last, nil
-	}
-	ref.Length = uint64(got)
-	return ref, last, nil
-}
-
 // fill reads exactly size bytes into one block.
 func (s *source) fill(j *Job, size uint64) (arena.Ref, error) {
 	s.piece = size
 	ref, _, err := s.read(j)
 	return ref, err
-}
-
-func readError(err error) error {
-	return wire.NewError(base.Code_canceled, "send the whole input", "the input ended early: %v", err)
-}
-
-// pump reads the rest of a stream and hands it to the plugin piece by piece, a
-// window ahead of it at most.
-func (s *source) pump(j *Job, inst *Instance) {
-	defer close(s.pumped)
-	for last := false; !last; {
-		select {
-		case <-s.token:
-		case <-j.done:
-			return
-		}
-		ref, end, err := s.next(j)
-		if err != nil {
-			j.stop(wire.AsError(err))
-			return
-		}
-		last = end
-		if !inst.sendPiece(j, ref, last) {
-			if !ref.IsZero() {
-				freeBlock(j.unit.arena, ref)
-			}
-			return // who ended the job decides what came of it
-		}
-	}
-}
-
-// next reads a piece. When the arena is full it waits for the plugin to finish
-// one of this very stream; if it holds none, nobody promises that there will be
-// room, and the job fails.
-func (s *source) next(j *Job) (arena.Ref, bool, error) {
-	for {
-		ref, last, err := s.read(j)
-		if !errors.Is(err, wire.ErrResourceExhausted) {
-			return ref, last, err
-		}
-		s.mu.Lock()
-		none := len(s.underway) == 0
-		s.mu.Unlock()
-		if none {
-			return ref, last, err
-		}
-		// Not a token: those stand for places in the window, and the piece to come
-		// has taken its own.
-		select {
-		case <-s.freed:
-		case <-j.done:
-			return arena.Ref{}, false, err
-		}
-	}
-}
-
-// sendPiece puts a piece on the ring, if the job still runs on this instance and
-// the ring is sound. It reports whether it did.
-func (i *Instance) sendPiece(j *Job, ref arena.Ref, last bool) bool {
-	d := ring.Descriptor{Kind: system.DescriptorKind_piece, Job: j.id, Ref: ref}
-	if last {
-		d.Set(system.DescriptorFlag_last)
-	}
-	i.unit.mu.Lock()
-	sent := j.state == running && j.inst == i && i.push(&d)
-	if sent && !ref.IsZero() {
-		j.in.mu.Lock()
-		j.in.underway = append(j.in.underway, ref)
-		j.in.mu.Unlock()
-	}
-	i.unit.mu.Unlock()
-	if sent {
-		i.link.PluginBell.Ring()
-	}
-	return sent
-}
-
-// consumed frees the n oldest pieces under way. It reports whether there were
-// as many.
-func (s *source) consumed(a *arena.Arena, n uint32) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if uint64(n) > uint64(len(s.underway)) {
-		return false
-	}
-	for _, ref := range s.underway[:n] {
-		freeBlock(a, ref)
-		select {
-		case s.token <- struct{}{}:
-		default: // the window is full already
-		}
-	}
-	s.underway = s.underway[n:]
-	select {
-	case s.freed <- struct{}{}:
-	default: // one sign is enough, and without a stream nobody waits
-	}
-	return true
 }
 
 // lend takes one more reference to ref, if it is a block of the input or the

@@ -102,10 +102,12 @@ func (u *unit) enqueue(j *Job) error {
 // runs the errands when it has let go of it.
 func (u *unit) fill() (later errands) {
 	for j := u.queue.first(); j != nil; j = u.queue.first() {
+		if j.over() { // whoever gave it its outcome waits for mu
+			u.withdraw(j)
+			continue
+		}
 		i, hope := u.pick(j.cap.spec.Name)
 		switch {
-		case j.over(): // and whoever gave it its outcome waits for mu
-			u.withdraw(j)
 		case i != nil:
 			u.queue.remove(j)
 			if i.start(j) {

@@ -189,6 +189,7 @@ func (m *module) connect(ctx context.Context, b begun) (_ *instance, err error) 
 	m.mu.Unlock()
 	m.publish()
 	n.tasks.Go(func() { m.attend(i) })
+	n.tasks.Go(i.ask)
 	if n.ctx.Err() != nil { // the node's end did not see this one come
 		i.end(errStopping)
 	}
@@ -272,11 +273,11 @@ func (m *module) attend(i *instance) {
 	<-i.proc.Dead()
 	n := m.node
 	cause := i.ended()
-	i.release(cause)
 	m.mu.Lock()
 	m.instances = slices.DeleteFunc(m.instances, func(o *instance) bool { return o == i })
 	left, wanted := len(m.instances), i.stopping
 	m.mu.Unlock()
+	i.release(cause)
 	m.publish()
 	if wanted || n.ctx.Err() != nil {
 		n.log.Info("stopped", "plugin", m.manifest.Name, "instance", i.id)

@@ -48,8 +48,11 @@ type Options struct {
 	StartTimeout time.Duration
 	// StopTimeout bounds the drain of a plugin at the node's end, default 5 s.
 	StopTimeout time.Duration
-	// HealthEvery is how often a plugin's heartbeat is looked at, default 1 s.
+	// HealthEvery is how often a plugin is asked how it is, and how long it may take
+	// to answer, default 10 s.
 	HealthEvery time.Duration
+	// HeartbeatEvery is how often a plugin's heartbeat is looked at, default 1 s.
+	HeartbeatEvery time.Duration
 	// HangAfter is how long a heartbeat may stand still, default 5 s.
 	HangAfter time.Duration
 	// Restart says when a plugin that died is started again, default 10 times
@@ -105,7 +108,7 @@ func (o *Options) EnsureDefaults() error {
 		value time.Duration
 	}{
 		{&o.StartTimeout, 10 * time.Second}, {&o.StopTimeout, 5 * time.Second},
-		{&o.HealthEvery, time.Second}, {&o.HangAfter, 5 * time.Second},
+		{&o.HealthEvery, 10 * time.Second}, {&o.HeartbeatEvery, time.Second}, {&o.HangAfter, 5 * time.Second},
 	} {
 		if *d.field <= 0 {
 			*d.field = d.value
@@ -199,7 +202,7 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 		return nil, err
 	}
 	n.segment.Epochs().Signal(uint16(system.HostEpoch_ready))
-	n.tasks.Go(n.watchHealth)
+	n.tasks.Go(n.watchHeartbeats)
 	return n, nil
 }
 

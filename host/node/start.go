@@ -109,7 +109,8 @@ func (n *Node) refuse(r *row, err error) {
 	case errors.As(err, &start):
 		r.status.Reason, r.status.Hint = start.Reason.String()+": "+start.Detail, start.Hint
 	case errors.As(err, &other):
-		r.status.Reason, r.status.Hint = other.Message, other.Hint
+		whole := wire.AsError(err) // with what was said around it
+		r.status.Reason, r.status.Hint = whole.Message, whole.Hint
 	}
 }
 
@@ -224,39 +225,6 @@ func (m *module) serving() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.phase == Serving
-}
-
-// watchHealth looks at the heartbeat of every instance: one that stands still
-// has hung.
-func (n *Node) watchHealth() {
-	type seen struct {
-		beat  uint64
-		since time.Time
-	}
-	last := make(map[uint32]seen)
-	tick := time.NewTicker(n.opts.HealthEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-n.ctx.Done():
-			return
-		}
-		now := time.Now()
-		alive := make(map[uint32]seen)
-		for _, i := range n.instances() {
-			beat := i.link.Epochs.Load(uint16(system.LinkEpoch_heartbeat))
-			s, ok := last[i.id]
-			if !ok || s.beat != beat {
-				s = seen{beat, now}
-			}
-			if stood := now.Sub(s.since); stood > n.opts.HangAfter {
-				i.end(fmt.Errorf("it hung: its heartbeat stood still for %s", stood.Round(time.Millisecond)))
-			}
-			alive[i.id] = s
-		}
-		last = alive
-	}
 }
 
 // instances lists every process in service.

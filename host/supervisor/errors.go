@@ -67,7 +67,7 @@ type LaunchError struct {
 	Reason Reason
 	Detail string // what happened
 	Hint   string // what to do about it
-	Stderr string // the last 4 KiB that it wrote to standard error
+	Stderr string // the last 4 KiB that it wrote to standard error, safe to print
 	Err    error  // what else to find with errors.Is; nil if there is nothing
 }
 

@@ -16,7 +16,7 @@ type ExitState struct {
 	Signal syscall.Signal
 	// Killed says why the host killed it, empty if the host did not.
 	Killed string
-	// Stderr is the last 4 KiB that it wrote to standard error. Right after Dead
+	// Stderr is the last 4 KiB that it wrote to standard error, safe to print. Right after Dead
 	// some of it can still be under way; Wait returns all.
 	Stderr string
 	// CPU is the time it used, PeakMemory the bytes it had resident at most.

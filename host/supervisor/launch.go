@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/exec"
 	"strconv"
 	"strings"
 	"time"
@@ -12,7 +13,6 @@ import (
 	"github.com/hashicorp/go-plugin"
 	"github.com/hashicorp/go-plugin/runner"
 	"google.golang.org/grpc"
-	"os/exec"
 
 	"inos/plugins/sdk/wire"
 )
@@ -62,6 +62,9 @@ func (s *Supervisor) Launch(ctx context.Context, spec Spec) (*Process, error) {
 		p.await(deathLag)
 	case <-ctx.Done():
 		err = failure(Canceled, context.Cause(ctx), "the start was given up: %v", context.Cause(ctx))
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			err = failure(Hung, context.DeadlineExceeded, "%s within the time that the caller gave it", p.progress())
+		}
 	case <-timer.C:
 		err = failure(Hung, context.DeadlineExceeded, "%s within %s", p.progress(), spec.StartTimeout)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -83,6 +84,11 @@ func TestLaunchEndsWithItsContext(t *testing.T) {
 	if _, err := s.Launch(ctx, spec(t, "plugin")); !errors.Is(err, Canceled) {
 		t.Fatalf("with a context that ended before: %v", err)
 	}
+	ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := s.Launch(ctx, spec(t, "hang")); !errors.Is(err, Hung) {
+		t.Fatalf("with a deadline: %v", err)
+	}
 }
 
 func TestLaunchEndsWithTheSupervisor(t *testing.T) {
@@ -144,6 +150,50 @@ func TestLaunchTellsWhyTheKernelStartsNothing(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestABinaryThatIsBusyIsTriedAgain(t *testing.T) {
+	// As when another thread forks while the binary is copied into the store.
+	path := filepath.Join(t.TempDir(), "plugin")
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o700)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString("#!/bin/sh\n"); err != nil {
+		t.Fatal(err)
+	}
+	tries := 0
+	command := func() *exec.Cmd {
+		tries++
+		if tries == 3 {
+			_ = f.Close()
+		}
+		return exec.Command(path)
+	}
+	c, err := startChild(command, Limits{})
+	if err != nil || tries != 3 {
+		t.Fatalf("after %d tries: %v", tries, err)
+	}
+	c.watch()
+	if state := c.exit(); !state.Clean() {
+		t.Errorf("it ended with %v", state)
+	}
+}
+
+func FuzzJudge(f *testing.F) {
+	f.Add("1|1|unix|/tmp/plugin|grpc|")
+	f.Add("1|2|tcp|:1")
+	f.Add("hello")
+	f.Fuzz(func(t *testing.T, line string) {
+		e := judge(line)
+		if e == nil && !strings.HasPrefix(strings.TrimSpace(line), "1|") && !strings.Contains(line, "|grpc") {
+			t.Fatalf("%q passes for a handshake", line)
+		}
+		if e != nil && (e.Detail == "" || e.Hint == "" || len(e.Detail) > 8*maxWords) {
+			t.Fatalf("%q: %+v", line, e)
+		}
+	})
 }
 
 func TestLaunchAcceptsTheDigestThatWasAdmitted(t *testing.T) {

@@ -352,6 +352,10 @@ func children(t *testing.T) []string {
 	return list
 }
 
+// quickExit spares a process that was built with the race detector the second
+// that it sleeps before it exits.
+const quickExit = "GORACE=atexit_sleep_ms=0"
+
 // spec is that of the test binary in a role.
 func spec(t *testing.T, role string) Spec {
 	t.Helper()
@@ -359,7 +363,7 @@ func spec(t *testing.T, role string) Spec {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Spec{Path: self, Name: "actor", Env: []string{roleEnv + "=" + role}, StartTimeout: 20 * time.Second}
+	return Spec{Path: self, Name: "actor", Env: []string{roleEnv + "=" + role, quickExit}, StartTimeout: 20 * time.Second}
 }
 
 // launch starts a plugin that serves.

@@ -40,10 +40,17 @@ func (t *tail) add(line []byte) {
 	}
 }
 
+// String returns them with the control characters taken out that are not the
+// ends of lines.
 func (t *tail) String() string {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	return string(t.b[max(0, len(t.b)-tailBytes):])
+	last := string(t.b[max(0, len(t.b)-tailBytes):])
+	t.mu.Unlock()
+	parts := strings.Split(last, "\n")
+	for i, p := range parts {
+		parts[i] = clean(p)
+	}
+	return strings.Join(parts, "\n")
 }
 
 // limiter decides which lines are logged. One is shared by all streams of a

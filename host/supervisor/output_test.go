@@ -66,7 +66,7 @@ func TestWhatAPluginPrintsIsLoggedAndHarmless(t *testing.T) {
 	if strings.Contains(log, "gracefully") || strings.Contains(log, "[ERROR]") {
 		t.Errorf("go-plugin's own messages are in the log:\n%s", log)
 	}
-	if !strings.Contains(state.Stderr, "to descriptor 2") {
+	if !strings.Contains(state.Stderr, "to descriptor 2") || strings.ContainsRune(state.Stderr, '\x1b') {
 		t.Errorf("the end of standard error is %q", state.Stderr)
 	}
 }
@@ -141,6 +141,20 @@ func TestALineThatNeverEndsIsSeen(t *testing.T) {
 	}
 	if rest, err := io.ReadAll(l); err != nil || len(rest) > 0 {
 		t.Errorf("got %d bytes, %v", len(rest), err)
+	}
+}
+
+func TestTailKeepsTheLastBytesOnly(t *testing.T) {
+	var kept tail
+	for range 10_000 {
+		kept.add([]byte("some line\n"))
+	}
+	kept.add([]byte("the\x1b[31m end\n"))
+	if got := kept.String(); len(got) > tailBytes+2 || !strings.HasSuffix(got, "some line\nthe\uFFFD[31m end\n") {
+		t.Errorf("got %d bytes that end in %q", len(got), got[max(0, len(got)-40):])
+	}
+	if len(kept.b) > 5*tailBytes {
+		t.Errorf("it holds %d bytes", len(kept.b))
 	}
 }
 

@@ -171,6 +171,7 @@ func (p *Process) tend() {
 	for _, l := range []*lines{p.stdout, p.stderr} {
 		_ = l.file.SetReadDeadline(time.Now().Add(pipeGrace)) // a pipe from os.Pipe has deadlines
 	}
+	reapOrphans(p.child.pid)
 	p.takeBack()
 }
 

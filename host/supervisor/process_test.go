@@ -3,6 +3,7 @@ package supervisor
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"slices"
@@ -13,7 +14,11 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/credentials/insecure"
 
 	"inos/plugins/sdk/wire"
 )
@@ -113,6 +118,51 @@ func TestDeathIsSeenHoweverItComes(t *testing.T) {
 	}
 }
 
+func TestCallsEndWithTheProcess(t *testing.T) {
+	// Even if its connection stays, because something it left behind holds it.
+	p := &Process{spec: Spec{CallTimeout: time.Hour}}
+	p.life, p.endLife = context.WithCancel(t.Context())
+	ctx, cancel := p.bounded(t.Context())
+	defer cancel()
+	if ctx.Err() != nil {
+		t.Fatal("it ended before the process")
+	}
+	p.endLife()
+	if <-ctx.Done(); !errors.Is(context.Cause(ctx), ErrDied) {
+		t.Errorf("it ended because of %v", context.Cause(ctx))
+	}
+}
+
+func TestConnectionsThatGoPluginForgetsAreClosed(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	var d dials
+	var conns []*grpc.ClientConn
+	for range 2 {
+		conn, err := grpc.NewClient("passthrough:nowhere", grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithChainStreamInterceptor(d.intercept))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		for range 3 {
+			if _, err := conn.NewStream(ctx, &grpc.StreamDesc{}, "/a/b"); err == nil {
+				t.Fatal("there is a stream to nowhere")
+			}
+		}
+		conns = append(conns, conn)
+	}
+	if !slices.Equal(d.conns, conns) {
+		t.Errorf("%d connections were seen, want each of 2 once", len(d.conns))
+	}
+	d.close()
+	for _, c := range conns {
+		if c.GetState() != connectivity.Shutdown {
+			t.Errorf("a connection is %v", c.GetState())
+		}
+	}
+}
+
 func TestCallsHaveDeadlines(t *testing.T) {
 	s := tidy(t)
 	sp := spec(t, "plugin")
@@ -124,9 +174,7 @@ func TestCallsHaveDeadlines(t *testing.T) {
 	if err := do(context.Background(), p, "hang"); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a handler that hangs: %v", err)
 	}
-	if err := syscall.Kill(p.PID(), syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	halt(t, p)
 	if _, err := p.Health(context.Background()); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a process that is stopped: %v", err)
 	}
@@ -137,15 +185,28 @@ func TestCallsHaveDeadlines(t *testing.T) {
 	gone(t, p)
 }
 
+// halt stops a process with all its threads.
+func halt(t *testing.T, p *Process) {
+	t.Helper()
+	err := syscall.Kill(p.PID(), syscall.SIGSTOP)
+	for err == nil {
+		if err = unix.Waitid(unix.P_PID, p.PID(), nil, unix.WSTOPPED|unix.WNOWAIT, nil); err == nil {
+			return
+		}
+		if errors.Is(err, unix.EINTR) {
+			err = nil
+		}
+	}
+	t.Fatal(err)
+}
+
 func TestStopForcesWhatDoesNotEnd(t *testing.T) {
 	for _, how := range []string{"SIGSTOP", "hangs in a command"} {
 		t.Run(how, func(t *testing.T) {
 			s := tidy(t)
 			p := launch(t, s)
 			if how == "SIGSTOP" {
-				if err := syscall.Kill(p.PID(), syscall.SIGSTOP); err != nil {
-					t.Fatal(err)
-				}
+				halt(t, p)
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 			defer cancel()
@@ -172,6 +233,21 @@ func TestGrandchildrenDieWithTheGroup(t *testing.T) {
 	gone(t, p)
 	if !ended(fd, 20_000) {
 		t.Error("the grandchild lives on")
+	}
+}
+
+func TestGrandchildrenAreReapedByAHostThatAdoptsThem(t *testing.T) {
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		t.Skip(err)
+	}
+	defer func() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) }()
+	s := tidy(t)
+	p := launch(t, s)
+	says(t, p, "child")
+	p.Kill("with all that is its own")
+	gone(t, p)
+	if left := children(t); len(left) > 0 {
+		t.Errorf("processes left: %q", left)
 	}
 }
 
@@ -268,8 +344,8 @@ func TestChannelReachesThePlugin(t *testing.T) {
 	if err := p.Stop(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if _, err := p.Channel().Write([]byte("x")); err == nil {
-		t.Error("the channel is open after the end")
+	if _, err := p.Channel().Write([]byte("x")); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the channel after the end: %v", err)
 	}
 }
 
@@ -342,7 +418,7 @@ func TestEnvironmentIsNotTheHosts(t *testing.T) {
 	}
 	for _, e := range env {
 		name, _, _ := strings.Cut(e, "=")
-		if !slices.Contains([]string{"PATH", "LANG", "TMPDIR", "GIVEN", roleEnv, "INOS_CHANNEL_FD", wire.Handshake.MagicCookieKey}, name) && !strings.HasPrefix(name, "PLUGIN_") {
+		if !slices.Contains([]string{"PATH", "LANG", "TMPDIR", "GIVEN", "GORACE", roleEnv, "INOS_CHANNEL_FD", wire.Handshake.MagicCookieKey}, name) && !strings.HasPrefix(name, "PLUGIN_") {
 			t.Errorf("it sees %s", e)
 		}
 	}

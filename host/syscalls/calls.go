@@ -3,7 +3,6 @@ package syscalls
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"time"
 
@@ -21,50 +20,68 @@ const (
 	chunkGet = "chunk.get"
 )
 
-// run runs a job on behalf of a plugin. The input is a block that the plugin
-// owns, or the input of the job that it serves.
-func (k *Kernel) run(ctx context.Context, c wire.Syscall, r dispatch.Request, input arena.Ref) (*dispatch.Job, error) {
+// run runs a job on behalf of a plugin and waits for its end. The input is a
+// block that the plugin owns, or a part of the input of the job that it serves.
+// The output, nil for none, is one block, which the caller releases or hands on.
+func (k *Kernel) run(ctx context.Context, c wire.Syscall, r dispatch.Request, input arena.Ref) (*dispatch.Piece, dispatch.Outcome, error) {
+	var none dispatch.Outcome
+	if _, err := k.unit(); err != nil {
+		return nil, none, err
+	}
 	parent, err := k.job(c.Job)
 	if err != nil {
-		return nil, err
+		return nil, none, err
 	}
 	r.Parent = parent
-	r.Metadata = c.Metadata
-	r.Metadata.ModuleID = k.caller.Manifest.Name
+	// Who the user is, the engine knows from the job that is served: a plugin that
+	// makes a call of its own accord speaks for nobody.
+	r.Metadata = wire.Metadata{ModuleID: k.caller.Manifest.Name, TraceParent: c.Metadata.TraceParent, TraceState: c.Metadata.TraceState}
 	if !input.IsZero() {
-		r.Input = dispatch.Input{Ref: input, Owner: k.owner()}
-		if parent != nil && parent.Reads(input) {
-			r.Input.Owner = arena.Host
-		}
+		r.Input = dispatch.Input{Ref: input, Owner: arena.Owner(k.caller.Instance)}
 	}
-	return k.services.Engine.Submit(ctx, r)
+	j, err := k.services.Engine.Submit(ctx, r)
+	if err != nil {
+		return nil, none, err
+	}
+	defer j.Close()
+	p, err := single(ctx, j)
+	if err != nil {
+		return nil, none, err
+	}
+	o, err := j.Wait(context.WithoutCancel(ctx)) // it has ended
+	return p, o, err
 }
 
-// output waits for a job whose output is one block at most, and hands that to the
-// plugin: the very block when both are in one arena.
-func (k *Kernel) output(ctx context.Context, j *dispatch.Job) (arena.Ref, dispatch.Outcome, error) {
+// single waits for the end of a job that succeeds with one block at most.
+func single(ctx context.Context, j *dispatch.Job) (*dispatch.Piece, error) {
 	p, err := j.Next(ctx)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return arena.Ref{}, dispatch.Outcome{}, err
+	switch {
+	case errors.Is(err, io.EOF):
+		return nil, nil
+	case err != nil:
+		return nil, err
 	}
-	if p == nil {
-		o, err := j.Wait(ctx)
-		return arena.Ref{}, o, err
+	more, err := j.Next(ctx)
+	if errors.Is(err, io.EOF) {
+		return p, nil
 	}
-	defer p.Release()
-	if more, err := j.Next(ctx); err == nil {
+	p.Release()
+	if err == nil {
 		more.Release()
-		return arena.Ref{}, dispatch.Outcome{}, wire.NewError(base.Code_resourceExhausted, "ask for a smaller output",
+		err = wire.NewError(base.Code_resourceExhausted, "ask for a smaller output",
 			"the output is a stream of several blocks, which a plugin cannot take as one")
-	} else if !errors.Is(err, io.EOF) {
-		return arena.Ref{}, dispatch.Outcome{}, err
 	}
-	o, err := j.Wait(ctx)
+	return nil, err
+}
+
+// hand gives a block to the plugin: the very block when it lies in its arena.
+func (k *Kernel) hand(p *dispatch.Piece, check func([]byte) error) (arena.Ref, error) {
+	i, err := k.unit()
 	if err != nil {
-		return arena.Ref{}, o, err
+		p.Release()
+		return arena.Ref{}, err
 	}
-	ref, err := p.Hand(k.owner(), k.caller.Arena)
-	return ref, o, err
+	return p.Hand(i, check)
 }
 
 func (k *Kernel) hostCall(ctx context.Context, c wire.Syscall, b wire.HostCall) (wire.AnswerBody, error) {
@@ -72,66 +89,60 @@ func (k *Kernel) hostCall(ctx context.Context, c wire.Syscall, b wire.HostCall) 
 	if b.Deadline != 0 {
 		r.Deadline = time.Now().Add(time.Duration(b.Deadline - wire.Monotonic()))
 	}
-	j, err := k.run(ctx, c, r, b.Input)
+	p, o, err := k.run(ctx, c, r, b.Input)
 	if err != nil {
 		return nil, err
 	}
-	defer j.Close()
-	ref, o, err := k.output(ctx, j)
+	a := wire.Called{Status: o.Status, Cost: o.Cost}
+	if p != nil {
+		a.Output, err = k.hand(p, nil)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return wire.Called{Status: o.Status, Output: ref, Cost: o.Cost}, nil
+	return a, nil
 }
 
 func (k *Kernel) storeChunk(ctx context.Context, c wire.Syscall, b wire.StoreChunk) (wire.AnswerBody, error) {
 	if b.TTLSeconds != 0 {
 		return nil, wire.NewError(base.Code_notSupported, "store it without a time to live and delete it", "chunks that expire")
 	}
-	j, err := k.run(ctx, c, dispatch.Request{Capability: chunkPut}, b.Data)
+	p, _, err := k.run(ctx, c, dispatch.Request{Capability: chunkPut}, b.Data)
 	if err != nil {
 		return nil, chunkError(err)
 	}
-	defer j.Close()
-	p, err := j.Next(ctx)
-	if err != nil {
-		return nil, chunkError(err)
+	var hash []byte
+	if p != nil {
+		defer p.Release()
+		hash = p.Bytes()
 	}
-	defer p.Release()
-	if len(p.Bytes()) != 32 {
-		return nil, fmt.Errorf("%s answered with %d bytes instead of a hash", chunkPut, len(p.Bytes()))
+	if len(hash) != 32 {
+		return nil, wire.NewError(base.Code_internal, "tell the author of the plugin that keeps chunks",
+			"%s answered with %d bytes instead of a hash", chunkPut, len(hash))
 	}
-	if o, err := j.Wait(ctx); err != nil || o.Err != nil {
-		return nil, errors.Join(err, wire.AsError(o.Err))
-	}
-	return wire.Stored{Hash: [32]byte(p.Bytes()), Replicas: 1}, nil
+	return wire.Stored{Hash: [32]byte(hash), Replicas: 1}, nil
 }
 
 // fetchChunk hands a chunk to the plugin. It is checked here against its hash, so
 // that a plugin need not trust the module that kept it.
 func (k *Kernel) fetchChunk(ctx context.Context, c wire.Syscall, b wire.FetchChunk) (wire.AnswerBody, error) {
 	r := dispatch.Request{Capability: chunkGet, Params: wire.Params{{Name: "hash", Value: b.Hash[:]}}}
-	j, err := k.run(ctx, c, r, arena.Ref{})
+	p, _, err := k.run(ctx, c, r, arena.Ref{})
 	if err != nil {
 		return nil, chunkError(err)
 	}
-	defer j.Close()
-	ref, _, err := k.output(ctx, j)
+	check := func(v []byte) error {
+		if blake3.Sum256(v) != b.Hash {
+			return wrongHash(b.Hash)
+		}
+		return nil
+	}
+	if p == nil { // the chunk of no bytes
+		return wire.Granted{}, check(nil)
+	}
+	ref, err := k.hand(p, check)
 	if err != nil {
 		return nil, err
-	}
-	if ref.IsZero() {
-		if b.Hash != blake3.Sum256(nil) {
-			return nil, wrongHash(b.Hash)
-		}
-		return wire.Granted{}, nil
-	}
-	v, err := k.caller.Arena.View(ref)
-	if err == nil && blake3.Sum256(v) != b.Hash {
-		err = wrongHash(b.Hash)
-	}
-	if err != nil {
-		return nil, errors.Join(err, k.caller.Arena.Free(ref, k.owner()))
 	}
 	return wire.Granted{Ref: ref}, nil
 }

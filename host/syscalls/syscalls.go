@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync/atomic"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -58,14 +57,22 @@ type Caller struct {
 type Kernel struct {
 	services *Services
 	caller   Caller
-	unit     atomic.Pointer[dispatch.Instance]
+	serving  chan struct{} // closed when instance is set
+	instance *dispatch.Instance
 }
 
 // New returns the kernel for one process.
-func New(s *Services, c Caller) *Kernel { return &Kernel{services: s, caller: c} }
+func New(s *Services, c Caller) *Kernel {
+	return &Kernel{services: s, caller: c, serving: make(chan struct{})}
+}
 
-// Serve names the instance whose jobs the process runs. Before, there are none.
-func (k *Kernel) Serve(i *dispatch.Instance) { k.unit.Store(i) }
+// Serve names the instance whose jobs the process runs. It is called once, when
+// that is attached. Before, the process is given no block, since nobody would
+// take it back.
+func (k *Kernel) Serve(i *dispatch.Instance) {
+	k.instance = i
+	close(k.serving)
+}
 
 var _ wire.Kernel = (*Kernel)(nil)
 
@@ -74,6 +81,14 @@ func (k *Kernel) Syscall(ctx context.Context, c wire.Syscall) (wire.Answer, erro
 	a := wire.Answer{CallID: c.CallID}
 	if g, needs := c.Needs(); needs && !slices.Contains(k.caller.Grants, g) {
 		return a, k.denied(g)
+	}
+	if c.Job != 0 {
+		// The process can have been given a job a moment before Serve was called.
+		select {
+		case <-k.serving:
+		case <-ctx.Done():
+			return a, context.Cause(ctx)
+		}
 	}
 	body, err := k.answer(ctx, c)
 	if errors.Is(err, arena.ErrBadRef) {
@@ -95,8 +110,19 @@ func (k *Kernel) denied(g system.Grant) error {
 }
 
 func (k *Kernel) offend(err error) {
-	if i := k.unit.Load(); i != nil {
+	if i, no := k.unit(); no == nil {
 		i.Offend(err)
+	}
+}
+
+// unit returns the instance of the calling process, or an error while it is not
+// in service.
+func (k *Kernel) unit() (*dispatch.Instance, error) {
+	select {
+	case <-k.serving:
+		return k.instance, nil
+	default:
+		return nil, wire.NewError(base.Code_unavailable, "make the call from a job", "%s is not in service yet", k.caller.Manifest.Name)
 	}
 }
 
@@ -106,10 +132,12 @@ func (k *Kernel) job(id uint64) (*dispatch.Job, error) {
 	if id == 0 {
 		return nil, nil
 	}
-	if i := k.unit.Load(); i != nil {
-		if j := i.Job(id); j != nil {
-			return j, nil
-		}
+	i, err := k.unit()
+	if err != nil {
+		return nil, err
+	}
+	if j := i.Job(id); j != nil {
+		return j, nil
 	}
 	return nil, wire.NewError(base.Code_invalidArgument, "make the call before the handler returns", "job %x does not run in the calling process", id)
 }
@@ -120,13 +148,9 @@ func (k *Kernel) answer(ctx context.Context, c wire.Syscall) (wire.AnswerBody, e
 	case wire.Noop:
 		return nil, nil
 	case wire.Lease:
-		ref, err := k.caller.Arena.Alloc(b.Bytes, k.owner())
-		if err != nil {
-			return nil, dispatch.ArenaError(err)
-		}
-		return wire.Granted{Ref: ref}, nil
+		return k.lease(b)
 	case wire.Free:
-		return nil, k.caller.Arena.Free(b.Ref, k.owner())
+		return nil, k.free(b)
 	case wire.FetchChunk:
 		return k.fetchChunk(ctx, c, b)
 	case wire.StoreChunk:
@@ -162,7 +186,25 @@ func (k *Kernel) answer(ctx context.Context, c wire.Syscall) (wire.AnswerBody, e
 	}
 }
 
-func (k *Kernel) owner() arena.Owner { return arena.Owner(k.caller.Instance) }
+func (k *Kernel) lease(b wire.Lease) (wire.AnswerBody, error) {
+	i, err := k.unit()
+	if err != nil {
+		return nil, err
+	}
+	ref, err := i.Lease(b.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	return wire.Granted{Ref: ref}, nil
+}
+
+func (k *Kernel) free(b wire.Free) error {
+	i, err := k.unit()
+	if err != nil {
+		return err
+	}
+	return i.Free(b.Ref)
+}
 
 // openState finds or makes a state block that the manifest declares.
 func (k *Kernel) openState(b wire.OpenState) (wire.AnswerBody, error) {

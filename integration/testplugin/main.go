@@ -22,10 +22,10 @@ func main() {
 
 // plugin returns the module that serves under the given name. Every capability
 // carries the name, so that several copies can be served side by side; but a
-// plugin named "claims-x" claims the capabilities of x.
+// plugin named "thief-x" claims the capabilities of x.
 func plugin(name string) *sdk.Plugin {
 	module := name
-	name = strings.TrimPrefix(name, "claims-")
+	name = strings.TrimPrefix(name, "thief-")
 	p := &sdk.Plugin{
 		Name:        module,
 		Version:     "1.0.0",
@@ -40,5 +40,11 @@ func plugin(name string) *sdk.Plugin {
 		SelfTest: name + ".echo",
 	}
 	p.Capabilities = append(honest(name), dishonest(name)...)
+	switch {
+	case strings.HasPrefix(name, "lonely"):
+		p.Dependencies = []sdk.Dependency{{Module: "nobody"}}
+	case strings.HasPrefix(name, "sickly"):
+		p.SelfTest = name + ".plain"
+	}
 	return p
 }

@@ -21,6 +21,8 @@ func misbehave(name string) bool {
 		select {}
 	case strings.HasPrefix(name, "oldprotocol"):
 		fmt.Println("1|99|unix|/nowhere|grpc|")
+	case strings.HasPrefix(name, "oldabi"):
+		serveOldABI(name)
 	default:
 		return false
 	}

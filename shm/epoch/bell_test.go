@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -156,7 +157,7 @@ func TestCloseEndsTheWaitAndWaitsForIt(t *testing.T) {
 				left.Store(true)
 			})
 			for b.word.Load32(parked) == 0 {
-				time.Sleep(time.Microsecond)
+				runtime.Gosched()
 			}
 			if err := b.Close(); err != nil {
 				t.Fatal(err)

@@ -18,13 +18,16 @@ import (
 // Bounds on one module.
 const (
 	MaxName         = 31   // bytes of a module or capability name
-	MaxCapabilities = 256  //
-	MaxDependencies = 64   //
+	MaxCapabilities = 256  // of one module
+	MaxDependencies = 64   // of one module
 	MaxAlternatives = 8    // of one dependency
 	MaxExclusive    = 16   // resources that only one process may hold
 	MaxText         = 255  // bytes of the name of such a resource
 	MaxDescription  = 1024 // bytes
-	MaxMinMemory    = 1<<44 - 1<<20
+
+	// MaxMinMemory is the most that a capability can ask, in bytes: the table has
+	// 24 bits for the number of MiB.
+	MaxMinMemory = 1<<44 - 1<<20
 )
 
 // Module is one row of the table.

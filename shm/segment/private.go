@@ -3,6 +3,7 @@ package segment
 import (
 	"fmt"
 	"math"
+	"os"
 
 	"inos/shm/arena"
 )
@@ -13,6 +14,10 @@ import (
 func (s *Segment) NewPrivate(module string, size uint64) (*arena.Arena, error) {
 	if module == "" || size == 0 || size > maxPart {
 		return nil, fmt.Errorf("%w: a private arena of %d bytes for module %q", ErrOptions, size, module)
+	}
+	// Create saw to it that the whole segment would fit, but that may be long ago.
+	if err := checkMemory(os.DirFS("/"), size); err != nil {
+		return nil, err
 	}
 	s.making.Lock() // or two calls for one module could both find none
 	defer s.making.Unlock()

@@ -191,6 +191,9 @@ func TestPartsAreMadeOnce(t *testing.T) {
 			t.Errorf("%+v: %v", bad, err)
 		}
 	}
+	if _, err := s.NewPrivate("n", 1<<46); !errors.Is(err, ErrNoMemory) {
+		t.Errorf("an arena beyond memory: %v", err)
+	}
 	if err := s.DropArena(99); !errors.Is(err, ErrUnknown) {
 		t.Errorf("dropped what is not there: %v", err)
 	}

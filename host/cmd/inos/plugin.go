@@ -63,7 +63,11 @@ func (a *app) showPlugins(list []api.Plugin) {
 		if p.Reason == "" {
 			continue
 		}
-		fmt.Fprintf(a.out, "\n%s (%s) is %s: %s\n", plain(p.Name), plain(p.File), plain(p.Phase), plain(p.Reason))
+		name := p.Name
+		if p.File != name {
+			name += " (" + p.File + ")"
+		}
+		fmt.Fprintf(a.out, "\n%s is %s: %s\n", plain(name), plain(p.Phase), plain(p.Reason))
 		if p.Hint != "" {
 			fmt.Fprintf(a.out, "  %s\n", plain(p.Hint))
 		}

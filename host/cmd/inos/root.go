@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -66,6 +67,7 @@ func (a *app) command() *cobra.Command {
 	flags.BoolVar(&a.json, "json", false, "print data as JSON")
 	root.AddCommand(a.runCommand(), a.pluginCommand(), a.capabilityCommand(), a.jobCommand(), a.storeCommand(),
 		a.segmentCommand(), a.doctorCommand(), a.tourCommand(), a.versionCommand())
+	foldAll(root)
 	root.SetIn(a.in)
 	root.SetOut(a.out)
 	root.SetErr(a.err)
@@ -117,6 +119,28 @@ func (a *app) complain(cmd *cobra.Command, err error) {
 	}
 }
 
+// helpWidth is how long a line of help may be.
+const helpWidth = 84
+
+// foldAll breaks the long lines of every command's help.
+func foldAll(c *cobra.Command) {
+	var lines []string
+	for line := range strings.SplitSeq(c.Long, "\n") {
+		for len(line) > helpWidth {
+			i := strings.LastIndexByte(line[:helpWidth+1], ' ')
+			if i <= 0 {
+				break
+			}
+			lines, line = append(lines, line[:i]), line[i+1:]
+		}
+		lines = append(lines, line)
+	}
+	c.Long = strings.Join(lines, "\n")
+	for _, child := range c.Commands() {
+		foldAll(child)
+	}
+}
+
 // homeDir returns the home folder that the command is about.
 func (a *app) homeDir() (string, error) {
 	if a.home != "" {
@@ -164,7 +188,7 @@ func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "version",
 		Short:   "Print the version",
-		Long:    "Print the version of this command. A running node may be another: inos segment show and the API's /v1/node tell.",
+		Long:    "Print the version of this command. A node that has been running for long may be of another.",
 		Example: "  inos version\n  inos version --json",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"inos/plugins/sdk/wire"
 )
 
 func TestRefusedChargeSpendsNothing(t *testing.T) {
@@ -89,56 +91,12 @@ func TestChargesAtOnceNeverExceedTheLimit(t *testing.T) {
 	}
 }
 
-func TestRates(t *testing.T) {
-	const max = math.MaxUint64
-	for _, c := range []struct {
-		name    string
-		rates   Rates
-		bytes   uint64
-		elapsed time.Duration
-		want    uint64
-	}{
-		{"nothing", Rates{}, 1 << 40, time.Hour, 0},
-		{"base only", Rates{Base: 100}, 0, 0, 100},
-		{"whole units", Rates{100, 10, 1000}, 3 << 20, 2 * time.Second, 100 + 30 + 2000},
-		{"half units", Rates{100, 10, 1000}, 1 << 19, time.Second / 2, 100 + 5 + 500},
-		{"shares round up", Rates{0, 1, 1}, 1, 1, 2},
-		{"clock set back", Rates{5, 0, 1000}, 0, -time.Second, 5},
-		{"by size saturates", Rates{0, max, 0}, 1 << 21, 0, max},
-		{"by time saturates", Rates{0, 0, max}, 0, time.Hour, max},
-		{"sum saturates", Rates{max - 1, 2, 0}, 1 << 20, 0, max},
-		{"largest that fits", Rates{0, max, 0}, 1 << 20, 0, max},
-	} {
-		if got := c.rates.Of(c.bytes, c.elapsed); got != c.want {
-			t.Errorf("%s: %d, want %d", c.name, got, c.want)
-		}
-	}
-}
-
-func TestRatesAgreeWithExactArithmetic(t *testing.T) {
-	up := func(n, rate, unit uint64) *big.Int {
-		p := new(big.Int).Mul(new(big.Int).SetUint64(n), new(big.Int).SetUint64(rate))
-		p.Add(p, new(big.Int).SetUint64(unit-1))
-		return p.Div(p, new(big.Int).SetUint64(unit))
-	}
-	rapid.Check(t, func(t *rapid.T) {
-		r := Rates{rapid.Uint64().Draw(t, "base"), rapid.Uint64().Draw(t, "per MiB"), rapid.Uint64().Draw(t, "per second")}
-		n, d := rapid.Uint64().Draw(t, "bytes"), rapid.Int64Min(0).Draw(t, "ns")
-		want := new(big.Int).SetUint64(r.Base)
-		want.Add(want, up(n, r.PerMiB, 1<<20))
-		want.Add(want, up(uint64(d), r.PerSecond, 1e9))
-		if !want.IsUint64() {
-			want.SetUint64(math.MaxUint64)
-		}
-		if got := r.Of(n, time.Duration(d)); got != want.Uint64() {
-			t.Fatalf("%d, want %v", got, want)
-		}
-	})
-}
+// price is a base of 100, 10 for each MiB and 1000 for each second begun.
+var price Price = wire.CostModel{Base: 100, PerMB: 10, PerSecond: 1000}
 
 func TestTrackerMeasuresByItsClock(t *testing.T) {
 	now := time.Unix(1000, 0)
-	tr := NewTracker(Rates{100, 10, 1000}, func() time.Time { return now })
+	tr := NewTracker(price, func() time.Time { return now })
 	tr.Add(1 << 20)
 	now = now.Add(time.Second)
 	if tr.Cost() != 1110 || tr.Elapsed() != time.Second {
@@ -155,11 +113,20 @@ func TestTrackerMeasuresByItsClock(t *testing.T) {
 	}
 }
 
+func TestTrackerDoesNotWrapAround(t *testing.T) {
+	tr := NewTracker(price, func() time.Time { return time.Time{} })
+	tr.Add(math.MaxUint64)
+	tr.Add(5)
+	if got, want := tr.Stop(), price.Of(math.MaxUint64, 0); got != want || tr.Bytes() != math.MaxUint64 {
+		t.Fatalf("%d for %d bytes, want %d", got, tr.Bytes(), want)
+	}
+}
+
 func TestTrackerSurvivesAClockSetBack(t *testing.T) {
 	now := time.Unix(1000, 0)
-	tr := NewTracker(Rates{PerSecond: 1000}, func() time.Time { return now })
+	tr := NewTracker(price, func() time.Time { return now })
 	now = now.Add(-time.Hour)
-	if got := tr.Stop(); got != 0 {
+	if got := tr.Stop(); got != 100 {
 		t.Fatalf("cost %d", got)
 	}
 }

@@ -7,41 +7,16 @@ import (
 	"time"
 )
 
-// Price says what work costs, in micro-credits. It must be safe for concurrent
-// use.
+// Price says what work costs, in micro-credits. The cost model of a manifest
+// (wire.CostModel: a base, so much for each MiB and each second begun) is one; the
+// formula is there and not here, so that host and plugin cannot come to different
+// sums. A Price must be safe for concurrent use.
 type Price interface {
 	// Of returns the price of work on so many bytes that took so long.
 	Of(bytes uint64, elapsed time.Duration) uint64
 }
 
-// Rates is a Price with a fixed part, a part by size and a part by time.
-type Rates struct {
-	Base      uint64 // micro-credits for each job
-	PerMiB    uint64 // micro-credits for each 2^20 bytes
-	PerSecond uint64 // micro-credits for each second
-}
-
-// Of returns base + bytes/MiB x PerMiB + seconds x PerSecond. A part of a MiB or
-// of a second costs its share, and each share is rounded up. A price too large
-// for 64 bits is math.MaxUint64; a negative duration costs nothing.
-func (r Rates) Of(bytes uint64, elapsed time.Duration) uint64 {
-	sum := add(r.Base, share(bytes, r.PerMiB, 1<<20))
-	return add(sum, share(uint64(max(elapsed, 0)), r.PerSecond, uint64(time.Second)))
-}
-
-// share returns n x rate / unit, rounded up, or math.MaxUint64.
-func share(n, rate, unit uint64) uint64 {
-	hi, lo := bits.Mul64(n, rate)
-	if hi >= unit {
-		return math.MaxUint64
-	}
-	q, rest := bits.Div64(hi, lo, unit)
-	if rest > 0 {
-		return add(q, 1)
-	}
-	return q
-}
-
+// add saturates.
 func add(a, b uint64) uint64 {
 	if sum, carry := bits.Add64(a, b, 0); carry == 0 {
 		return sum

@@ -45,11 +45,11 @@ func encode[S, V any](root func(*capnp.Segment) (S, error), write func(*writer, 
 	defer arena.Release()
 	_, seg, err := capnp.NewMessage(arena)
 	if err != nil {
-		return nil, fmt.Errorf("wire: %T: %w", v, err)
+		return nil, fmt.Errorf("%T: %w", v, err)
 	}
 	s, err := root(seg)
 	if err != nil {
-		return nil, fmt.Errorf("wire: %T: %w", v, err)
+		return nil, fmt.Errorf("%T: %w", v, err)
 	}
 	var w writer
 	write(&w, s, v)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"inos/protocols/base/v1"
 	"inos/protocols/compute/v1"
@@ -198,6 +199,9 @@ func (s ParamSpec) parse(text string) (v any, err error) {
 	want := ""
 	switch s.Kind {
 	case system.ParamKind_text:
+		if !utf8.ValidString(text) {
+			return nil, fmt.Errorf("%s is not UTF-8", quote(text))
+		}
 		return text, nil
 	case system.ParamKind_bool:
 		want = "true or false"
@@ -238,7 +242,9 @@ func (s ParamSpec) convert(v any) (any, error) {
 	var ok bool
 	switch s.Kind {
 	case system.ParamKind_text:
-		_, ok = v.(string)
+		var text string
+		text, ok = v.(string)
+		ok = ok && utf8.ValidString(text)
 	case system.ParamKind_bool:
 		_, ok = v.(bool)
 	case system.ParamKind_data:
@@ -294,7 +300,15 @@ func (s ParamSpec) choose(v any) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%s is not among its choices", quote(fmt.Sprint(v)))
+	return fmt.Errorf("%s is not among its choices", quote(show(v)))
+}
+
+// show prints a value as a person would type it.
+func show(v any) string {
+	if b, ok := v.([]byte); ok {
+		return "0x" + hex.EncodeToString(b)
+	}
+	return fmt.Sprint(v)
 }
 
 func same(a, b any) bool {

@@ -4,15 +4,18 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health/grpc_health_v1"
 
 	"inos/protocols/base/v1"
 )
@@ -34,38 +37,40 @@ type kernelFunc func(ctx context.Context, c Syscall) (Answer, error)
 
 func (f kernelFunc) Syscall(ctx context.Context, c Syscall) (Answer, error) { return f(ctx, c) }
 
+// both is both halves of the protocol, as go-plugin's test connection needs.
+type both struct {
+	HostPlugin
+	module ModulePlugin
+}
+
+func (b both) GRPCServer(broker *plugin.GRPCBroker, s *grpc.Server) error {
+	return b.module.GRPCServer(broker, s)
+}
+
 // serve runs a plugin in this process, behind a socket as a real one is, and
 // returns the host's end.
-func serve(t *testing.T, fn lifecycleFunc) (*Conn, *plugin.Client) {
+func serve(t *testing.T, fn lifecycleFunc) *Conn {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	reattach, closed := make(chan *plugin.ReattachConfig, 1), make(chan struct{})
-	go plugin.Serve(&plugin.ServeConfig{
-		HandshakeConfig: Handshake,
-		Plugins: plugin.PluginSet{PluginName: ModulePlugin{New: func(b *plugin.GRPCBroker) Lifecycle {
-			return module{fn, b}
-		}}},
-		GRPCServer: NewServer,
-		Logger:     hclog.NewNullLogger(),
-		Test:       &plugin.ServeTestConfig{Context: ctx, ReattachConfigCh: reattach, CloseCh: closed},
-	})
-	client := plugin.NewClient(&plugin.ClientConfig{
-		HandshakeConfig:  Handshake,
-		Plugins:          plugin.PluginSet{PluginName: HostPlugin{}},
-		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
-		Reattach:         <-reattach,
-		Logger:           hclog.NewNullLogger(),
-	})
-	t.Cleanup(func() { client.Kill(); cancel(); <-closed })
-	protocol, err := client.Client()
+	client, server := plugin.TestPluginGRPCConn(t, false, plugin.PluginSet{PluginName: both{
+		module: ModulePlugin{New: func(b *plugin.GRPCBroker) Lifecycle { return module{fn, b} }},
+	}})
+	dispensed, err := client.Dispense(PluginName)
 	if err != nil {
 		t.Fatal(err)
 	}
-	dispensed, err := protocol.Dispense(PluginName)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return dispensed.(*Conn), client
+	conn := dispensed.(*Conn)
+	t.Cleanup(func() {
+		hangUp(conn)
+		server.Stop()
+		<-server.DoneCh
+	})
+	return conn
+}
+
+// hangUp ends the host's end of the connection, as the end of a plugin does.
+func hangUp(c *Conn) {
+	_ = c.broker.Close() // it returns nil
+	_ = c.conn.Close()   // an error says that it was closed before
 }
 
 // patient bounds what should be quick.
@@ -77,7 +82,7 @@ func patient(t *testing.T) context.Context {
 
 func TestCommandsAndRepliesCross(t *testing.T) {
 	var got Command
-	conn, _ := serve(t, func(_ context.Context, _ *plugin.GRPCBroker, c Command) (Reply, error) {
+	conn := serve(t, func(_ context.Context, _ *plugin.GRPCBroker, c Command) (Reply, error) {
 		got = c
 		if c.Body == (Describe{}) {
 			return Reply{Manifest: &sampleManifest}, nil
@@ -108,7 +113,7 @@ func TestCommandsAndRepliesCross(t *testing.T) {
 
 func TestFailuresCrossIntact(t *testing.T) {
 	var failure error
-	conn, _ := serve(t, func(context.Context, *plugin.GRPCBroker, Command) (Reply, error) { return Reply{}, failure })
+	conn := serve(t, func(context.Context, *plugin.GRPCBroker, Command) (Reply, error) { return Reply{}, failure })
 	tests := []struct {
 		name  string
 		fails error
@@ -136,7 +141,7 @@ func TestFailuresCrossIntact(t *testing.T) {
 }
 
 func TestSyscallsCrossTheBroker(t *testing.T) {
-	conn, client := serve(t, func(ctx context.Context, broker *plugin.GRPCBroker, c Command) (Reply, error) {
+	conn := serve(t, func(ctx context.Context, broker *plugin.GRPCBroker, c Command) (Reply, error) {
 		kernel, closer, err := DialKernel(broker, c.Body.(Configuration).Broker)
 		if err != nil {
 			return Reply{}, err
@@ -171,18 +176,15 @@ func TestSyscallsCrossTheBroker(t *testing.T) {
 	if !errors.As(err, &got) || !reflect.DeepEqual(got, sampleError) {
 		t.Errorf("%v; want the failure of the second syscall", err)
 	}
-	protocol, err := client.Client()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := protocol.Ping(); err != nil {
+	health := grpc_health_v1.NewHealthClient(conn.conn)
+	if _, err := health.Check(patient(t), &grpc_health_v1.HealthCheckRequest{Service: plugin.GRPCServiceName}); err != nil {
 		t.Errorf("go-plugin's own service on the same connection: %v", err)
 	}
 }
 
 func TestDeadlineEndsACallOnBothSides(t *testing.T) {
 	ended := make(chan error, 1)
-	conn, _ := serve(t, func(ctx context.Context, _ *plugin.GRPCBroker, c Command) (Reply, error) {
+	conn := serve(t, func(ctx context.Context, _ *plugin.GRPCBroker, c Command) (Reply, error) {
 		if c.Timeout <= 0 {
 			ended <- errors.New("the command does not say how long it may take")
 		}
@@ -203,7 +205,7 @@ func TestDeadlineEndsACallOnBothSides(t *testing.T) {
 
 func TestCancelledCallSaysSo(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	conn, _ := serve(t, func(ctx context.Context, _ *plugin.GRPCBroker, _ Command) (Reply, error) {
+	conn := serve(t, func(ctx context.Context, _ *plugin.GRPCBroker, _ Command) (Reply, error) {
 		cancel()
 		<-ctx.Done()
 		return Reply{}, ctx.Err()
@@ -214,11 +216,20 @@ func TestCancelledCallSaysSo(t *testing.T) {
 }
 
 func TestRubbishIsRefusedAndTheConnectionLives(t *testing.T) {
-	conn, _ := serve(t, func(context.Context, *plugin.GRPCBroker, Command) (Reply, error) { return Reply{}, nil })
-	send := func(path string, b []byte) error {
-		err := conn.conn.Invoke(patient(t), path, &packet{b}, &packet{}, grpc.CallContentSubtype(CodecName))
-		return callError(path, err)
+	socket := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
 	}
+	server := NewServer(nil)
+	server.RegisterService(lifecycle.serve(func(context.Context, Command) (Reply, error) { return Reply{}, nil }), nil)
+	go func() { _ = server.Serve(l) }() // ends with Stop
+	t.Cleanup(server.Stop)
+	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
 	tests := []struct {
 		name, path string
 		bytes      []byte
@@ -233,10 +244,11 @@ func TestRubbishIsRefusedAndTheConnectionLives(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if err := send(tt.path, tt.bytes); !errors.Is(err, tt.is) || !strings.Contains(err.Error(), tt.want) {
+			err := conn.Invoke(patient(t), tt.path, &packet{tt.bytes}, &packet{}, grpc.CallContentSubtype(CodecName))
+			if err := callError(tt.path, err); !errors.Is(err, tt.is) || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("%v; want %v with %q", err, tt.is, tt.want)
 			}
-			if _, err := conn.Command(patient(t), Command{Body: Start{}}); err != nil {
+			if _, err := lifecycle.call(patient(t), conn, Command{Body: Start{}}); err != nil {
 				t.Errorf("the call after it: %v", err)
 			}
 		})
@@ -244,7 +256,7 @@ func TestRubbishIsRefusedAndTheConnectionLives(t *testing.T) {
 }
 
 func TestCodecCarriesOurMessagesAlone(t *testing.T) {
-	conn, _ := serve(t, func(context.Context, *plugin.GRPCBroker, Command) (Reply, error) { return Reply{}, nil })
+	conn := serve(t, func(context.Context, *plugin.GRPCBroker, Command) (Reply, error) { return Reply{}, nil })
 	err := conn.conn.Invoke(patient(t), lifecycle.path(), "text", new(string), grpc.CallContentSubtype(CodecName))
 	if err == nil || !strings.Contains(err.Error(), "does not carry a string") {
 		t.Error(err)
@@ -252,7 +264,7 @@ func TestCodecCarriesOurMessagesAlone(t *testing.T) {
 }
 
 func TestCommandThatCannotBeSentIsNotSent(t *testing.T) {
-	conn, _ := serve(t, func(context.Context, *plugin.GRPCBroker, Command) (Reply, error) {
+	conn := serve(t, func(context.Context, *plugin.GRPCBroker, Command) (Reply, error) {
 		t.Error("it was sent")
 		return Reply{}, nil
 	})
@@ -262,7 +274,7 @@ func TestCommandThatCannotBeSentIsNotSent(t *testing.T) {
 }
 
 func TestReplyThatCannotBeSentIsAFailure(t *testing.T) {
-	conn, _ := serve(t, func(context.Context, *plugin.GRPCBroker, Command) (Reply, error) {
+	conn := serve(t, func(context.Context, *plugin.GRPCBroker, Command) (Reply, error) {
 		return Reply{Manifest: &Manifest{}, Health: &Heartbeat{}}, nil
 	})
 	_, err := conn.Command(patient(t), Command{Body: Describe{}})
@@ -292,7 +304,7 @@ func TestReplyToAnotherCommandIsRefused(t *testing.T) {
 
 func TestStopWaitsForSyscalls(t *testing.T) {
 	running, release := make(chan struct{}), make(chan struct{})
-	conn, _ := serve(t, func(ctx context.Context, broker *plugin.GRPCBroker, c Command) (Reply, error) {
+	conn := serve(t, func(ctx context.Context, broker *plugin.GRPCBroker, c Command) (Reply, error) {
 		kernel, closer, err := DialKernel(broker, c.Body.(Configuration).Broker)
 		if err != nil {
 			return Reply{}, err
@@ -330,10 +342,8 @@ func TestStopWaitsForSyscalls(t *testing.T) {
 }
 
 func TestKernelIsNotOfferedToAPluginThatIsGone(t *testing.T) {
-	conn, _ := serve(t, func(context.Context, *plugin.GRPCBroker, Command) (Reply, error) { return Reply{}, nil })
-	if err := errors.Join(conn.broker.Close(), conn.conn.Close()); err != nil {
-		t.Fatal(err)
-	}
+	conn := serve(t, func(context.Context, *plugin.GRPCBroker, Command) (Reply, error) { return Reply{}, nil })
+	hangUp(conn)
 	nobody := kernelFunc(func(context.Context, Syscall) (Answer, error) { return Answer{}, nil })
 	if _, _, err := conn.ServeKernel(patient(t), nobody); err == nil {
 		t.Error("it was offered")

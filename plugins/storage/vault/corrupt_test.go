@@ -353,9 +353,10 @@ func TestRestoredManifestDoesNotTakeChunksOfOthers(t *testing.T) {
 	v := open(t, testOptions(disk))
 	put(t, v, "other", blocks("1"))
 	put(t, v, "x", blocks("1"))
-	restore := damageManifest(v, disk, "x")
+	path := v.file(objectsDir, v.secrets.objectID("x"))
+	older := disk.files[path]
 	put(t, v, "x", blocks("2"))
-	restore()
+	disk.files[path] = older
 	if err := v.Delete(context.Background(), "x"); err != nil {
 		t.Fatal(err)
 	}
@@ -375,8 +376,11 @@ func TestSealedButWrongContentIsNoticed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := read(v, "x"); !errors.Is(err, ErrCorrupt) {
+	if _, err := read(v, "x"); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "chunk 1 of 1") {
 		t.Fatalf("got %v", err)
+	}
+	if _, err := v.GetChunk(context.Background(), hashOf(blocks("1")), nil); !errors.Is(err, ErrCorrupt) {
+		t.Fatalf("by hash: %v", err)
 	}
 }
 

@@ -356,3 +356,45 @@ func TestVaultTakesNoChangesAfterAFailureWhileCommitting(t *testing.T) {
 		t.Fatalf("the chunk: %v", err)
 	}
 }
+
+// unsyncedFS is a disk whose folders cannot be synced: what a process that dies
+// at that moment leaves is visible, but would not survive a loss of power.
+type unsyncedFS struct{ FS }
+
+func (unsyncedFS) SyncDir(string) error { return errInjected }
+
+func TestOpenMakesLastingWhatItFinds(t *testing.T) {
+	ctx := context.Background()
+	disk := newMemFS()
+	v := open(t, testOptions(disk))
+	put(t, v, "x", blocks("1"))
+	put(t, v, "other", blocks("1"))
+	if _, err := v.PutChunk(ctx, []byte(blocks("2")), PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	v.fs = unsyncedFS{disk}
+	if _, err := v.commit(&manifest{Info: Info{Name: "x", Digest: hashOf("")}}); !errors.Is(err, ErrReadOnly) {
+		t.Fatalf("got %v", err)
+	}
+	if err := v.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// The new process sees x without content, so that the other object is the last
+	// to hold the chunk. The old x must not come back without it.
+	v = open(t, testOptions(disk))
+	if err := v.Delete(ctx, "other"); err != nil {
+		t.Fatal(err)
+	}
+	for seed := range uint64(16) {
+		after, err := Open(testOptions(disk.afterPowerLoss(seed)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := read(after, "x"); err != nil || got != "" {
+			t.Errorf("seed %d: %d bytes, %v", seed, len(got), err)
+		}
+		if err := after.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -157,7 +157,7 @@ func fill(b []byte, r io.Reader) (_ []byte, last bool, err error) {
 	for n < len(b) {
 		read, err := r.Read(b[n:])
 		n += read
-		if err == io.EOF { //nolint:errorlint // the contract of io.Reader is the bare value
+		if err == io.EOF { // the contract of io.Reader is the bare value
 			return b[:n], true, nil
 		}
 		if err != nil {

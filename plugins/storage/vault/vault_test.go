@@ -397,6 +397,9 @@ func TestPutThatFailsLeavesTheOldContent(t *testing.T) {
 		if got, err := read(v, "x"); err != nil || got != old {
 			t.Errorf("%s: %d bytes, %v", name, len(got), err)
 		}
+		if used := v.Usage().Chunks; used != 2 {
+			t.Errorf("%s: %d chunks are held, 2 are in use", name, used)
+		}
 		noStrays(t, v, disk)
 	}
 }

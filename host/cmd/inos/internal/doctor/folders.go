@@ -111,9 +111,9 @@ func gpu(root fs.FS) Finding {
 	case len(devices) > 0:
 		return warn(check, "a device but no Vulkan driver", "install one, on Debian mesa-vulkan-drivers or nvidia-vulkan-icd; without it jobs run on the CPU")
 	case len(drivers) > 0:
-		return warn(check, "no device; a Vulkan driver in software may be there", "nothing: jobs run on the CPU")
+		return warn(check, "no device; a Vulkan driver in software may be there", "nothing to do: jobs run on the CPU")
 	}
-	return warn(check, "no device and no Vulkan driver", "nothing: jobs run on the CPU")
+	return warn(check, "no device and no Vulkan driver", "nothing to do: jobs run on the CPU")
 }
 
 // existing returns the nearest folder above dir, or dir, that exists.

@@ -86,15 +86,12 @@ func (f *file) Read(p []byte) (int, error) {
 }
 
 func (f *file) fill() {
-	f.turn++
-	if f.turn%2 == 0 {
-		_, _ = f.source.Read(f.block) // never fails
-	} else {
-		var b bytes.Buffer
-		for b.Len() < len(f.block) {
-			fmt.Fprintf(&b, "line %d of the tour's file says %d\n", f.turn, f.source.Uint64()%1000)
+	_, _ = f.source.Read(f.block) // never fails
+	if f.turn++; f.turn%2 == 1 {
+		line := fmt.Appendf(nil, "block %d of the tour's file begins with %x\n", f.turn, f.block[:8])
+		for text := f.block; len(text) > 0; {
+			text = text[copy(text, line):]
 		}
-		copy(f.block, b.Bytes())
 	}
 	f.rest = f.block
 }

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write golden files anew")
+
+// each calls f with every command there is.
+func each(root *cobra.Command, f func(*cobra.Command)) {
+	f(root)
+	for _, c := range root.Commands() {
+		each(c, f)
+	}
+}
+
+func TestEveryCommandIsDocumented(t *testing.T) {
+	root := new(app).command()
+	each(root, func(c *cobra.Command) {
+		for what, text := range map[string]string{"Short": c.Short, "Long": c.Long, "Example": c.Example} {
+			if strings.TrimSpace(text) == "" {
+				t.Errorf("%s has no %s", c.CommandPath(), what)
+			}
+		}
+		if strings.HasSuffix(c.Short, ".") || c.Args == nil || c.RunE == nil {
+			t.Errorf("%s: Short is a line without a full stop, and Args and RunE are set", c.CommandPath())
+		}
+	})
+}
+
+// An example that does not work is worse than none.
+func TestEveryExampleIsACommandLine(t *testing.T) {
+	each(new(app).command(), func(c *cobra.Command) {
+		found := false
+		for line := range strings.Lines(c.Example) {
+			_, line, ours := strings.Cut(" "+strings.TrimSpace(line), " inos ")
+			if !ours {
+				continue
+			}
+			line, _, _ = strings.Cut(line, " | ")
+			root := new(app).command()
+			shown, args, err := root.Find(strings.Fields(line))
+			if err == nil {
+				err = shown.ParseFlags(args)
+			}
+			if err == nil {
+				err = shown.ValidateArgs(shown.Flags().Args())
+			}
+			if err != nil {
+				t.Errorf("%s: example %q: %v", c.CommandPath(), line, err)
+			}
+			found = found || shown.CommandPath() == c.CommandPath() || c.HasSubCommands()
+		}
+		if !found {
+			t.Errorf("%s: no example shows it", c.CommandPath())
+		}
+	})
+}
+
+func TestHelpReadsAsItDid(t *testing.T) {
+	var all bytes.Buffer
+	each(new(app).command(), func(c *cobra.Command) {
+		args := strings.Fields(c.CommandPath())[1:]
+		s := inos(t, append(args, "--help")...)
+		s.wants(t, exitOK)
+		fmt.Fprintf(&all, "$ %s --help\n%s\n", c.CommandPath(), s.out)
+	})
+	golden(t, "help.golden", all.Bytes())
+}
+
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *rewrite {
+		if err := os.WriteFile(path, got, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("differs from %s; if it should, run go test -rewrite. It is now:\n%s", path, got)
+	}
+}
+
+func TestBadCommandLinesAreUsageErrors(t *testing.T) {
+	home := privateDir(t)
+	for _, line := range []string{
+		"bogus", "plugin bogus", "job run", "job show a b", "job list --limit x", "job list --limit 0", "job run x --budget -1",
+		"job run x --deadline soon", "job run x --deadline -1s", "--bogus", "store put", "store put -", "run x", "run --segment much", "run --log-level loud",
+		"doctor --segment much", "plugin new", "store rm",
+	} {
+		inos(t, append(strings.Fields(line), "--home", home)...).wants(t, exitUsage, "inos: ", "--help")
+	}
+}
+
+func TestCommandsWithoutANodeSayHowToStartOne(t *testing.T) {
+	home := privateDir(t)
+	for _, line := range []string{
+		"plugin list", "plugin info x", "capability list", "job list", "job show 1", "job cancel 1", "job run x", "store ls", "store put /dev/null",
+		"store get x", "store stat x", "store verify x", "store rm x", "segment show", "tour",
+	} {
+		inos(t, append(strings.Fields(line), "--home", home)...).wants(t, exitNotRunning, "inos run")
+	}
+	if left, err := os.ReadDir(home); err != nil || len(left) > 0 {
+		t.Errorf("left behind %v, %v", left, err)
+	}
+}
+
+func TestVersionIsPrinted(t *testing.T) {
+	inos(t, "version").wants(t, exitOK, "inos ")
+	inos(t, "version", "--json").wants(t, exitOK, `"version": `)
+}

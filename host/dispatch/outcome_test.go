@@ -1,0 +1,426 @@
+package dispatch
+
+import (
+	"errors"
+	"io"
+	"math"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"inos/plugins/sdk/wire"
+	"inos/protocols/base/v1"
+	"inos/protocols/compute/v1"
+	"inos/protocols/system/v1"
+	"inos/shm/arena"
+	"inos/shm/ring"
+)
+
+func TestDeadlineEndsAJobThatRuns(t *testing.T) {
+	short := wire.Capability{Name: "test.short", Timeout: 10 * time.Millisecond}
+	for name, r := range map[string]Request{
+		"of the request":    {Capability: "test.echo", Deadline: time.Now().Add(10 * time.Millisecond)},
+		"of the capability": {Capability: "test.short", Deadline: time.Now().Add(time.Hour)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := open(t, Options{})
+			p := h.attach(manifest("test", 1, echo, short))
+			if !r.Deadline.After(time.Now().Add(time.Minute)) {
+				r.Deadline = time.Now().Add(10 * time.Millisecond)
+			}
+			r.Input = inputOf([]byte("x"))
+			j := h.submit(r)
+			d, _ := p.Submit()
+			if left := int64(d.Args[0]) - wire.Monotonic(); left > int64(10*time.Millisecond) {
+				t.Errorf("the plugin has %v", time.Duration(left))
+			}
+			if o := h.expect(j, compute.Status_timeout); !errors.Is(o.Err, wire.ErrDeadlineExceeded) || o.Attempts != 1 {
+				t.Errorf("outcome: %+v", o)
+			}
+			if c := p.Expect(system.DescriptorKind_cancel); c.Job != j.ID() || compute.Status(c.Status) != compute.Status_timeout {
+				t.Errorf("cancel: %+v", c)
+			}
+			p.Answer(j.ID(), []byte("too late"))
+			p.Sync()
+			h.hostHolds(0)
+		})
+	}
+}
+
+func TestDeadlineEndsAJobThatWaits(t *testing.T) {
+	h := open(t, Options{})
+	p := h.attach(manifest("test", 1, echo))
+	h.ask("test.echo", nil)
+	j := h.submit(Request{Capability: "test.echo", Input: inputOf([]byte("x")), Deadline: time.Now().Add(5 * time.Millisecond)})
+	if o := h.expect(j, compute.Status_timeout); o.Attempts != 0 {
+		t.Errorf("outcome: %+v", o)
+	}
+	j.Close()
+	j.unit.mu.Lock() // abandon has been
+	j.unit.mu.Unlock()
+	p.Submit()
+	p.Sync()
+	p.Idle()
+}
+
+func TestPassedDeadlineRefusesTheJob(t *testing.T) {
+	h := open(t, Options{})
+	h.attach(manifest("test", 1, echo))
+	_, err := h.engine.Submit(t.Context(), Request{Capability: "test.echo", Deadline: time.Now().Add(-1), Input: Input{Reader: untouched{t}, Size: 1}})
+	if !errors.Is(err, wire.ErrDeadlineExceeded) {
+		t.Errorf("error: %v", err)
+	}
+}
+
+// A job that gets its outcome while it is on its way into a queue must not stand
+// there with its blocks until everyone before it is done.
+func TestOutcomeBeforeTheQueueLeavesNothingInIt(t *testing.T) {
+	h := open(t, Options{})
+	p := h.attach(manifest("test", 1, echo))
+	h.ask("test.echo", nil)
+	j, err := h.engine.admit(t.Context(), Request{Capability: "test.echo", Input: inputOf([]byte("x")), Params: nil, Key: "k"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.hostHolds(2)
+	h.engine.Find(j.ID()).Cancel()
+	if err := j.unit.enqueue(j); err != nil {
+		t.Fatal(err)
+	}
+	h.hostHolds(0)
+	if _, waiting, _ := j.unit.load(); waiting != 0 {
+		t.Errorf("%d jobs wait", waiting)
+	}
+	h.expect(j, compute.Status_canceled)
+	p.Submit()
+}
+
+func TestCancelOfAWaitingJobFreesItAtOnce(t *testing.T) {
+	h := open(t, Options{})
+	p := h.attach(manifest("test", 1, echo))
+	blocker := h.ask("test.echo", nil)
+	j := h.submit(Request{Capability: "test.echo", Input: inputOf([]byte("x")), Key: "k"})
+	h.hostHolds(2)
+	j.Cancel()
+	j.Cancel()
+	h.hostHolds(0)
+	if o := h.expect(j, compute.Status_canceled); !errors.Is(o.Err, wire.ErrCanceled) || o.Attempts != 0 {
+		t.Errorf("outcome: %+v", o)
+	}
+	p.Submit()
+	p.Done(blocker.ID(), compute.Status_success, arena.Ref{})
+	p.Sync()
+	p.Idle()
+}
+
+func TestCancelOfARunningJobTellsThePlugin(t *testing.T) {
+	h := open(t, Options{CancelGrace: time.Hour})
+	p := h.attach(manifest("test", 1, echo))
+	j := h.ask("test.echo", []byte("x"))
+	p.Submit()
+	j.Cancel()
+	h.expect(j, compute.Status_canceled)
+	if c := p.Expect(system.DescriptorKind_cancel); c.Job != j.ID() || compute.Status(c.Status) != compute.Status_canceled {
+		t.Errorf("cancel: %+v", c)
+	}
+	h.hostHolds(1) // the plugin may read until it is done
+	p.Answer(j.ID(), []byte("dropped"))
+	p.Sync()
+	h.hostHolds(0)
+	if _, err := j.Next(t.Context()); !errors.Is(err, wire.ErrCanceled) {
+		t.Errorf("next: %v", err)
+	}
+	if j.grace.Stop() {
+		t.Error("the watchdog of a job that has ended still ran")
+	}
+	if p.inst.Offences() != 0 {
+		t.Error("that was an offence")
+	}
+}
+
+func TestIgnoredCancellationCondemnsTheInstance(t *testing.T) {
+	h := open(t, Options{CancelGrace: time.Millisecond})
+	p := h.attach(manifest("test", 2, once))
+	j := h.ask("test.once", nil)
+	p.Submit()
+	j.Cancel()
+	if err := <-p.condemned; !strings.Contains(err.Error(), "did not stop within") {
+		t.Errorf("condemned: %v", err)
+	}
+	if next := h.ask("test.once", nil); next.Info().State != "waiting" {
+		t.Error("a job was given to it still")
+	}
+}
+
+func TestBudgetBoundsWhatAJobMayCost(t *testing.T) {
+	tests := []struct {
+		name            string
+		budget, charged uint64
+		want            compute.Status
+		cost            uint64
+	}{
+		{"no bound", 0, 1 << 40, compute.Status_success, 1<<40 + 5},
+		{"within", 100, 94, compute.Status_success, 99},
+		{"all of it", 100, 95, compute.Status_success, 100},
+		{"one too many", 100, 96, compute.Status_budgetExceeded, 100},
+		{"more than there is", 100, math.MaxUint64, compute.Status_budgetExceeded, 100},
+		{"more than there is, without bound", 0, math.MaxUint64, compute.Status_success, math.MaxUint64},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			h := open(t, Options{})
+			m := manifest("test", 1, echo)
+			m.Cost.Base = 5
+			p := h.attach(m)
+			j := h.submit(Request{Capability: "test.echo", Budget: tt.budget})
+			if d, _ := p.Submit(); d.Args[1] != tt.budget {
+				t.Errorf("the plugin was given a budget of %d", d.Args[1])
+			}
+			p.Send(ring.Descriptor{Kind: system.DescriptorKind_done, Job: j.ID(), Ref: p.Put([]byte("x")), Args: [2]uint64{tt.charged, math.MaxUint64}})
+			if o := h.expect(j, tt.want); o.Cost != tt.cost || o.Metrics.CPU != math.MaxInt64 {
+				t.Errorf("outcome: %+v", o)
+			}
+			p.Sync()
+			left := uint64(0)
+			if tt.want == compute.Status_success {
+				left = 1
+			}
+			h.hostHolds(left) // the output of a job that was not paid for is gone
+		})
+	}
+}
+
+func TestBudgetBelowThePriceRefusesTheJob(t *testing.T) {
+	h := open(t, Options{})
+	m := manifest("test", 1, echo)
+	m.Cost = wire.CostModel{Base: 5, PerMB: 10}
+	h.attach(m)
+	_, err := h.engine.Submit(t.Context(), Request{Capability: "test.echo", Budget: 14, Input: inputOf([]byte("x"))})
+	if !errors.Is(err, wire.ErrBudgetExceeded) || !strings.Contains(err.Error(), "15") {
+		t.Errorf("error: %v", err)
+	}
+	h.hostHolds(0)
+}
+
+// nested is a job of one module that runs and calls another.
+func nested(h *theatre, o Request) (caller, callee *actor, parent *Job) {
+	caller, callee = h.attach(manifest("test", 4, echo)), h.attach(manifest("other", 4, wire.Capability{Name: "other.run"}))
+	o.Capability = "test.echo"
+	parent = h.submit(o)
+	caller.Submit()
+	return caller, callee, parent
+}
+
+func TestNestedJobsSpendTheBudgetOfTheirCaller(t *testing.T) {
+	h := open(t, Options{})
+	caller, callee, parent := nested(h, Request{Budget: 100})
+	call := func(budget, given, charge uint64, want compute.Status) {
+		t.Helper()
+		j := h.submit(Request{Capability: "other.run", Parent: parent, Budget: budget})
+		if d, head := callee.Submit(); d.Args[1] != given || head.Metadata.ParentJob != parent.ID() {
+			t.Errorf("a budget of %d of job %x", d.Args[1], head.Metadata.ParentJob)
+		}
+		callee.Send(ring.Descriptor{Kind: system.DescriptorKind_done, Job: j.ID(), Args: [2]uint64{charge}})
+		h.expect(j, want)
+	}
+	call(10, 10, 10, compute.Status_success)
+	call(0, 90, 50, compute.Status_success)
+	call(1000, 40, 41, compute.Status_budgetExceeded) // and costs 40
+	if _, err := h.engine.Submit(t.Context(), Request{Capability: "other.run", Parent: parent}); !errors.Is(err, wire.ErrBudgetExceeded) {
+		t.Errorf("the fourth: %v", err)
+	}
+	caller.Done(parent.ID(), compute.Status_success, arena.Ref{})
+	if o := h.expect(parent, compute.Status_success); o.Cost != 100 {
+		t.Errorf("cost: %d", o.Cost)
+	}
+}
+
+// Cancelling a job does not make what it had others do free of charge.
+func TestCancelledJobStillCostsWhatItCaused(t *testing.T) {
+	h := open(t, Options{})
+	_, callee, parent := nested(h, Request{})
+	for range 2 {
+		j := h.submit(Request{Capability: "other.run", Parent: parent})
+		callee.Submit()
+		callee.Send(ring.Descriptor{Kind: system.DescriptorKind_done, Job: j.ID(), Args: [2]uint64{math.MaxUint64 - 1}})
+		h.expect(j, compute.Status_success)
+	}
+	parent.Cancel()
+	if o := h.expect(parent, compute.Status_canceled); o.Cost != math.MaxUint64 {
+		t.Errorf("cost: %d", o.Cost)
+	}
+}
+
+func TestNestedJobsInheritDeadlineAndUser(t *testing.T) {
+	h := open(t, Options{})
+	_, callee, parent := nested(h, Request{Deadline: time.Now().Add(time.Hour), Metadata: wire.Metadata{UserID: "u", DeviceID: "d", CreditLedgerID: "l", TraceParent: "t", ParentJob: 9}})
+	forged := wire.Metadata{UserID: "root", DeviceID: "x", CreditLedgerID: "x", TraceParent: "t2", ParentJob: 77}
+	h.submit(Request{Capability: "other.run", Parent: parent, Metadata: forged, Deadline: time.Now().Add(2 * time.Hour)})
+	d, head := callee.Submit()
+	if want := (wire.Metadata{UserID: "u", DeviceID: "d", CreditLedgerID: "l", TraceParent: "t2", ParentJob: parent.ID()}); head.Metadata != want {
+		t.Errorf("metadata %+v", head.Metadata)
+	}
+	if int64(d.Args[0]) != parent.deadline {
+		t.Errorf("deadline %d, its caller's is %d", d.Args[0], parent.deadline)
+	}
+	if i := parent.Info(); i.Parent != 0 {
+		t.Errorf("a job of nobody's has the parent %x", i.Parent)
+	}
+}
+
+func TestEndedJobCallsNoOther(t *testing.T) {
+	h := open(t, Options{})
+	_, _, parent := nested(h, Request{})
+	parent.Cancel()
+	if _, err := h.engine.Submit(t.Context(), Request{Capability: "other.run", Parent: parent}); !errors.Is(err, wire.ErrCanceled) {
+		t.Errorf("error: %v", err)
+	}
+}
+
+func TestJobsCallJobsSoDeepAndNoDeeper(t *testing.T) {
+	h := open(t, Options{MaxDepth: 2})
+	_, callee, parent := nested(h, Request{})
+	for range 2 {
+		parent = h.submit(Request{Capability: "other.run", Parent: parent})
+		callee.Submit()
+	}
+	if _, err := h.engine.Submit(t.Context(), Request{Capability: "other.run", Parent: parent}); !errors.Is(err, wire.ErrResourceExhausted) || !strings.Contains(err.Error(), "3 deep") {
+		t.Errorf("error: %v", err)
+	}
+}
+
+func TestProgressIsWhatThePluginLastSaid(t *testing.T) {
+	h := open(t, Options{})
+	p := h.attach(manifest("test", 1, echo))
+	j := h.ask("test.echo", nil)
+	p.offends(0, func() {
+		p.Send(ring.Descriptor{Kind: system.DescriptorKind_progress, Job: j.ID(), Args: [2]uint64{1, 10}})
+		p.Send(ring.Descriptor{Kind: system.DescriptorKind_progress, Job: j.ID(), Args: [2]uint64{7, 10}})
+		p.Send(ring.Descriptor{Kind: system.DescriptorKind_progress, Job: j.ID() + 1, Args: [2]uint64{9, 9}}) // of one that ended
+	})
+	if i := j.Info(); i.Done != 7 || i.Total != 10 {
+		t.Errorf("info: %+v", i)
+	}
+}
+
+func TestKeyIsTakenWhileItsJobIsUnderWay(t *testing.T) {
+	h := open(t, Options{})
+	p := h.attach(manifest("test", 1, echo))
+	r := Request{Capability: "test.echo", Key: "the key", Input: inputOf([]byte("x"))}
+	j := h.submit(r)
+	before := h.held(arena.Host)
+	r.Input = inputOf([]byte("x"))
+	if _, err := h.engine.Submit(t.Context(), r); !errors.Is(err, wire.ErrAlreadyExists) || !strings.Contains(err.Error(), "the key") {
+		t.Errorf("error: %v", err)
+	}
+	h.hostHolds(before)
+	p.Submit()
+	p.Answer(j.ID(), nil)
+	h.expect(j, compute.Status_success)
+	r.Input = inputOf([]byte("x"))
+	h.submit(r)
+}
+
+func TestHistoryForgetsTheOldest(t *testing.T) {
+	h := open(t, Options{History: 3})
+	p := h.attach(manifest("test", 1, echo))
+	jobs := many(5, func(int) *Job {
+		j := h.ask("test.echo", nil)
+		p.Submit()
+		p.Answer(j.ID(), []byte("out"))
+		h.outcome(j)
+		return j
+	})
+	live := h.ask("test.echo", nil)
+	list := h.engine.Jobs()
+	if len(list) != 4 || list[0].ID != live.ID() || list[0].State != "running" || list[3].ID != jobs[2].ID() || list[3].OutBytes != 3 {
+		t.Errorf("jobs: %+v", list)
+	}
+	if _, ok := h.engine.Lookup(jobs[1].ID()); ok || h.engine.Find(jobs[4].ID()) != nil || h.engine.Find(live.ID()) != live {
+		t.Error("the wrong ones are remembered")
+	}
+	if a, b := jobs[4].Info().Took, jobs[4].Info().Took; a != b {
+		t.Errorf("a job that has ended takes %v and then %v", a, b)
+	}
+}
+
+func TestFailureIsExplainedInThePluginsWords(t *testing.T) {
+	h := open(t, Options{})
+	p := h.attach(manifest("test", 1, echo))
+	said := wire.NewError(base.Code_dataLoss, "look at the disk", "chunk 7 is lost")
+	j := h.ask("test.echo", nil)
+	p.Submit()
+	p.explain(j.ID(), said)
+	p.Done(j.ID(), compute.Status_failed, p.Put([]byte("half done")))
+	if o := h.expect(j, compute.Status_failed); !errors.Is(o.Err, wire.ErrDataLoss) || o.Err.Error() != said.Error() {
+		t.Errorf("error: %v", o.Err)
+	}
+	if _, err := j.Next(t.Context()); !errors.Is(err, wire.ErrDataLoss) {
+		t.Errorf("next: %v", err)
+	}
+	for s := compute.Status_failed; s <= compute.Status_rejected; s++ {
+		j := h.ask("test.echo", nil)
+		p.Submit()
+		p.Done(j.ID(), s, arena.Ref{})
+		if o := h.expect(j, s); !strings.Contains(o.Err.Error(), s.String()) {
+			t.Errorf("%s without words: %v", s, o.Err)
+		}
+	}
+	h.hostHolds(0)
+}
+
+// Pieces that come at once wake as many as wait.
+func TestEveryWaiterForOutputIsWoken(t *testing.T) {
+	h := open(t, Options{})
+	p := h.attach(manifest("test", 1, stream))
+	for range 50 {
+		j := h.ask("test.stream", nil)
+		p.Submit()
+		var waiters sync.WaitGroup
+		for range wire.StreamWindow {
+			waiters.Go(func() {
+				piece, err := j.Next(within(t))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				piece.Release()
+			})
+		}
+		var refs []arena.Ref
+		for range wire.StreamWindow {
+			refs = append(refs, p.Put([]byte("x")))
+		}
+		for _, ref := range refs {
+			d := ring.Descriptor{Kind: system.DescriptorKind_output, Job: j.ID(), Ref: ref}
+			if err := p.Completions.Push(&d); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p.HostBell.Ring()
+		waiters.Wait()
+		for range wire.StreamWindow {
+			p.Expect(system.DescriptorKind_ack)
+		}
+		p.Done(j.ID(), compute.Status_success, arena.Ref{})
+		if _, err := j.Next(within(t)); !errors.Is(err, io.EOF) {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestBadParametersRefuseTheJob(t *testing.T) {
+	h := open(t, Options{})
+	c := echo
+	c.Params = []wire.ParamSpec{{Name: "n", Kind: system.ParamKind_uint, Required: true}}
+	p := h.attach(manifest("test", 1, c))
+	if _, err := h.engine.Submit(t.Context(), Request{Capability: "test.echo", Input: Input{Reader: untouched{t}, Size: 1}}); !errors.Is(err, wire.ErrInvalidArgument) {
+		t.Errorf("error: %v", err)
+	}
+	j := h.submit(Request{Capability: "test.echo", Params: wire.Params{{Name: "n", Value: uint64(7)}}, Budget: 9, Priority: compute.Priority_high})
+	d, head := p.Submit()
+	if !d.Has(system.DescriptorFlag_hasHead) || head.ID != j.ID() || head.Params.Uint("n") != 7 || head.Budget != 9 || head.Priority != compute.Priority_high || head.Deadline != 0 {
+		t.Errorf("head: %+v", head)
+	}
+}
