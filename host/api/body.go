@@ -19,7 +19,6 @@ type body struct {
 
 	mu      sync.Mutex
 	stopped bool
-	ended   bool // everything was read
 }
 
 func (b *body) Read(p []byte) (int, error) {
@@ -39,12 +38,11 @@ func (b *body) Read(p []byte) (int, error) {
 
 var errBroken = errors.New("the client stopped sending")
 
-// end notes that everything was read. From now on the server reads ahead to
-// notice when the client goes away, which may take as long as the job does.
+// end takes the time limit away when everything was read. From now on the server
+// reads ahead to notice when the client goes away, for as long as the job takes.
 func (b *body) end() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.ended = true
 	if !b.stopped {
 		_ = b.conn.SetReadDeadline(time.Time{})
 	}
@@ -87,10 +85,3 @@ func newBody(r *http.Request, conn *http.ResponseController, stall time.Duration
 // leave lets the server read a little of what is left, so that a client that
 // still sends sees the answer rather than a broken connection.
 func (b *body) leave() { _ = b.conn.SetReadDeadline(time.Now().Add(linger)) }
-
-// rest reports whether there is input that nobody has read.
-func (b *body) rest() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return !b.ended
-}

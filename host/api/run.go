@@ -37,7 +37,6 @@ func (s *Server) runJob(w http.ResponseWriter, r *http.Request) {
 	}
 	in := newBody(r, conn, s.opts.Stall, req.Deadline)
 	defer in.leave()
-	defer in.stop()
 	req.Input = dispatch.Input{Reader: in, Size: r.ContentLength}
 	ctx := r.Context()
 	if r.ContentLength != 0 {
@@ -47,7 +46,6 @@ func (s *Server) runJob(w http.ResponseWriter, r *http.Request) {
 	}
 	job, err := s.submit(ctx, req)
 	if err != nil {
-		in.stop()
 		fail(w, err)
 		return
 	}

@@ -19,18 +19,17 @@ import (
 
 func TestDeadlineEndsAJobThatRuns(t *testing.T) {
 	short := wire.Capability{Name: "test.short", Timeout: 10 * time.Millisecond}
-	for name, r := range map[string]Request{
-		"of the request":    {Capability: "test.echo", Deadline: time.Now().Add(10 * time.Millisecond)},
-		"of the capability": {Capability: "test.short", Deadline: time.Now().Add(time.Hour)},
+	for _, tt := range []struct {
+		name, capability string
+		in               time.Duration
+	}{
+		{"of the request", "test.echo", 10 * time.Millisecond},
+		{"of the capability", "test.short", time.Hour},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tt.name, func(t *testing.T) {
 			h := open(t, Options{})
 			p := h.attach(manifest("test", 1, echo, short))
-			if !r.Deadline.After(time.Now().Add(time.Minute)) {
-				r.Deadline = time.Now().Add(10 * time.Millisecond)
-			}
-			r.Input = inputOf([]byte("x"))
-			j := h.submit(r)
+			j := h.submit(Request{Capability: tt.capability, Deadline: time.Now().Add(tt.in), Input: inputOf([]byte("x"))})
 			d, _ := p.Submit()
 			if left := int64(d.Args[0]) - wire.Monotonic(); left > int64(10*time.Millisecond) {
 				t.Errorf("the plugin has %v", time.Duration(left))

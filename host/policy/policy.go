@@ -8,7 +8,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 
@@ -36,12 +38,14 @@ type Rule struct {
 	// Grants are the syscalls it may make if its manifest asks for them. Nil
 	// means DefaultGrants.
 	Grants []string `json:"grants,omitempty"`
-	// MaxInstances bounds how many processes of it run at once, default 4.
+	// MaxInstances bounds how many processes of it run at once, default
+	// MaxInstances, at most MostInstances.
 	MaxInstances int `json:"max_instances,omitempty"`
 	// Settings are handed to the plugin as they are.
 	Settings map[string]string `json:"settings,omitempty"`
-	// Disabled keeps the plugin out of service.
-	Disabled bool `json:"disabled,omitempty"`
+	// Disabled keeps the plugin out of service, default false. A rule of a plugin
+	// can say false where Default says true.
+	Disabled *bool `json:"disabled,omitempty"`
 }
 
 // Policy is the operator's file.
@@ -60,8 +64,12 @@ func DefaultGrants() []string {
 	return []string{"lease", "log", "progress", "metric", "state", "hostCall", "fetchChunk", "storeChunk"}
 }
 
-// MaxInstances is the default bound on the processes of one plugin.
-const MaxInstances = 4
+// Bounds on the processes of one plugin: the default, and the largest that a
+// policy can set.
+const (
+	MaxInstances  = 4
+	MostInstances = 1024
+)
 
 // maxFile bounds the policy file.
 const maxFile = 1 << 20
@@ -70,36 +78,50 @@ const maxFile = 1 << 20
 // policy; anything in it that is not understood is an error.
 func Load(path string) (*Policy, error) {
 	p := &Policy{}
-	b, err := os.ReadFile(path)
+	f, err := os.Open(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		return p, nil
 	case err != nil:
 		return nil, fmt.Errorf("policy: %w", err)
-	case len(b) > maxFile:
-		return nil, fmt.Errorf("policy: %s is larger than %d bytes", path, maxFile)
-	default:
-		d := json.NewDecoder(bytes.NewReader(b))
-		d.DisallowUnknownFields()
-		if err := d.Decode(p); err != nil {
-			return nil, fmt.Errorf("policy: %s: %w; mend the file or move it away to use the default", path, err)
-		}
 	}
-	if err := p.Validate(); err != nil {
-		return nil, fmt.Errorf("policy: %s: %w", path, err)
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(b) > maxFile {
+		err = fmt.Errorf("it is larger than %d bytes", maxFile)
+	}
+	if err == nil {
+		err = parse(b, p)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("policy: %s: %w; mend the file, or move it away to use the default", path, err)
 	}
 	return p, nil
+}
+
+// parse reads exactly one policy.
+func parse(b []byte, p *Policy) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(p); err != nil {
+		return err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("there is something behind the policy, at byte %d", d.InputOffset())
+	}
+	return p.Validate()
 }
 
 // Validate lists everything wrong with the policy.
 func (p *Policy) Validate() error {
 	errs := []error{p.Default.validate("default")}
-	for name, r := range p.Plugins {
-		errs = append(errs, r.validate("plugins."+name))
+	for _, name := range slices.Sorted(maps.Keys(p.Plugins)) {
+		errs = append(errs, p.Plugins[name].validate("plugins."+name))
 	}
 	return errors.Join(errs...)
 }
 
-func (r *Rule) validate(where string) error {
+func (r Rule) validate(where string) error {
 	var errs []error
 	switch r.Arena {
 	case "", Private, Commons:
@@ -111,8 +133,8 @@ func (r *Rule) validate(where string) error {
 			errs = append(errs, fmt.Errorf("%s: there is no grant %q", where, g))
 		}
 	}
-	if r.MaxInstances < 0 {
-		errs = append(errs, fmt.Errorf("%s: max_instances is negative", where))
+	if r.MaxInstances < 0 || r.MaxInstances > MostInstances {
+		errs = append(errs, fmt.Errorf("%s: max_instances is %d, not between 1 and %d", where, r.MaxInstances, MostInstances))
 	}
 	return errors.Join(errs...)
 }
@@ -144,13 +166,18 @@ func (p *Policy) For(name string) Rule {
 	if r.Settings == nil {
 		r.Settings = d.Settings
 	}
-	r.Disabled = r.Disabled || d.Disabled
+	if r.Disabled == nil {
+		r.Disabled = d.Disabled
+	}
+	if r.Disabled == nil {
+		r.Disabled = new(bool)
+	}
 	return r
 }
 
 // Granted returns which of the grants that a manifest asks for the rule allows.
-// Whoever holds a lease may free it and report progress on its jobs, so those
-// need not be asked for.
+// Blocks to write to, progress and log lines belong to every plugin's work, so
+// those need not be asked for.
 func (r Rule) Granted(needs []system.Grant) []system.Grant {
 	var list []system.Grant
 	for _, g := range append([]system.Grant{system.Grant_lease, system.Grant_progress, system.Grant_log}, needs...) {

@@ -16,7 +16,7 @@ func TestMissingFileIsTheDefaultPolicy(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := p.For("anything")
-	if r.Arena != Private || r.MaxInstances != MaxInstances || r.Disabled {
+	if r.Arena != Private || r.MaxInstances != MaxInstances || *r.Disabled {
 		t.Errorf("default rule is %+v", r)
 	}
 	got := r.Granted([]system.Grant{system.Grant_spawn, system.Grant_hostCall, system.Grant_sendMessage})
@@ -48,13 +48,13 @@ func TestGrantsAreTheIntersectionOfManifestAndPolicy(t *testing.T) {
 
 func TestRuleInheritsWhatItLeavesOut(t *testing.T) {
 	p := &Policy{
-		Default: Rule{Arena: Commons, Grants: []string{"log"}, MaxInstances: 2},
-		Plugins: map[string]Rule{"a": {Arena: Private}, "b": {Disabled: true, Grants: []string{}}},
+		Default: Rule{Arena: Commons, Grants: []string{"log"}, MaxInstances: 2, Disabled: new(true)},
+		Plugins: map[string]Rule{"a": {Arena: Private}, "b": {Disabled: new(false), Grants: []string{}}},
 	}
-	if a := p.For("a"); a.Arena != Private || a.MaxInstances != 2 || !slices.Equal(a.Grants, []string{"log"}) {
+	if a := p.For("a"); a.Arena != Private || a.MaxInstances != 2 || !slices.Equal(a.Grants, []string{"log"}) || !*a.Disabled {
 		t.Errorf("a: %+v", a)
 	}
-	if b := p.For("b"); b.Arena != Commons || !b.Disabled || len(b.Grants) != 0 {
+	if b := p.For("b"); b.Arena != Commons || *b.Disabled || len(b.Grants) != 0 {
 		t.Errorf("b: %+v", b)
 	}
 }
@@ -65,7 +65,11 @@ func TestLoadNamesEverythingWrong(t *testing.T) {
 		{"not json", `grants: all`, "mend the file"},
 		{"unknown grant", `{"default": {"grants": ["root"]}}`, `no grant "root"`},
 		{"unknown arena", `{"plugins": {"x": {"arena": "public"}}}`, "plugins.x"},
-		{"negative", `{"default": {"max_instances": -1}}`, "negative"},
+		{"negative", `{"default": {"max_instances": -1}}`, "between"},
+		{"too many", `{"default": {"max_instances": 70000}}`, "between"},
+		{"two policies", `{} {"default": {"disabled": true}}`, "behind"},
+		{"no end", `{"default": {}`, "mend the file"},
+		{"too large", strings.Repeat(" ", 1<<20) + "{}", "larger"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "policy.json")

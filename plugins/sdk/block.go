@@ -1,38 +1,27 @@
 package sdk
 
 import (
-	"sync"
-
 	"inos/plugins/sdk/wire"
 	"inos/protocols/base/v1"
 	"inos/shm/arena"
 )
 
-// Block is memory of the arena in the hands of a plugin. Calls of one Block must
-// not overlap, but for Release, which any goroutine may call at any time after
-// the last look at Bytes.
+// Block is memory of the arena in the hands of a plugin. It belongs to one
+// goroutine at a time.
 type Block struct {
 	block
 	length  uint64
 	session *session // nil for a block that is only borrowed
-
-	mu    sync.Mutex
-	spent bool
+	spent   bool
 }
 
 // Bytes is a view of the block. It is valid until Release, or for the input of a
 // job until the handler returns. After Release it is nil.
-func (b *Block) Bytes() []byte {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.bytes[:b.length:b.length]
-}
+func (b *Block) Bytes() []byte { return b.bytes[:b.length:b.length] }
 
 // Ref returns the reference of the block, for logs and tests. It is zero after
 // Release.
 func (b *Block) Ref() arena.Ref {
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	r := b.ref
 	if !r.IsZero() {
 		r.Length = b.length
@@ -49,13 +38,10 @@ func (b *Block) Release() {
 	}
 }
 
-// take ends the block as such and returns its memory, which is then the caller's
-// to give back. The second call returns nothing.
+// take ends the block as such and returns its memory, for the caller to give back.
 func (b *Block) take() block {
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	taken := b.block
-	b.block, b.length, b.spent = block{}, 0, true
+	*b = Block{spent: true}
 	return taken
 }
 
@@ -65,14 +51,12 @@ var errSpent = wire.NewError(base.Code_invalidArgument, "tell the plugin's autho
 // passed returns the reference under which the block is passed on, zero for no
 // block.
 func (b *Block) passed() (arena.Ref, error) {
-	if b == nil {
+	switch {
+	case b == nil:
 		return arena.Ref{}, nil
-	}
-	r := b.Ref()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.spent {
+	case b.spent:
 		return arena.Ref{}, errSpent
+	default:
+		return b.Ref(), nil
 	}
-	return r, nil
 }

@@ -27,8 +27,8 @@ const (
 )
 
 // Errorf makes an error for the caller of a job: its kind, what to do next, and
-// what happened. An error wrapped with %w is found by
-// errors.Is on this side of the process boundary.
+// what happened. An error wrapped with %w is found by errors.Is on this side of the
+// process boundary; its text crosses it.
 func Errorf(code Code, hint, format string, args ...any) error {
 	return wire.NewError(code, hint, format, args...)
 }

@@ -18,6 +18,9 @@ import (
 // the grant that its comment names, asked for in the manifest and allowed by the
 // operator; without it the error says so. Its methods may be called from any
 // goroutine.
+//
+// The Host that Plugin.Start gets may be kept until Plugin.Stop has returned. The
+// node hands out no block before Plugin.Start has returned.
 type Host struct {
 	conf    wire.Configuration
 	kernel  wire.Kernel // nil without a node
@@ -27,8 +30,12 @@ type Host struct {
 	calls   *atomic.Uint64
 }
 
-// errNoNode answers host calls where there is no node, as under the test kit.
-var errNoNode = wire.NewError(base.Code_notSupported, "run the plugin in a node", "there is no node to ask")
+var (
+	// errNoNode answers host calls where there is no node, as under the test kit.
+	errNoNode = wire.NewError(base.Code_notSupported, "run the plugin in a node", "there is no node to ask")
+	// errTooEarly answers calls for memory that the host would not hear.
+	errTooEarly = wire.NewError(base.Code_unavailable, "ask for it when Start has returned", "the node lends no memory to a plugin that is not in service yet")
+)
 
 // forJob returns the host as seen from one job, so that what it asks is charged
 // to that job.
@@ -38,7 +45,8 @@ func (h *Host) forJob(j *Job) *Host {
 	return &c
 }
 
-// NodeID returns the node's identity, which changes with every start.
+// NodeID returns the node's identity, which changes with every start. The caller
+// must not change it.
 func (h *Host) NodeID() []byte { return h.conf.NodeID }
 
 // Instance returns the number of this process, unique for the life of the node.
@@ -55,7 +63,12 @@ func (h *Host) DataDir() string { return h.conf.DataDir }
 func (h *Host) Setting(name string) string { return h.conf.Settings[name] }
 
 // Log returns the plugin's logger. What it writes goes into the node's log.
-func (h *Host) Log() hclog.Logger { return h.log }
+func (h *Host) Log() hclog.Logger {
+	if h.log == nil { // the zero Host of a test
+		return hclog.NewNullLogger()
+	}
+	return h.log
+}
 
 // call makes a syscall and unwraps its answer.
 func (h *Host) call(ctx context.Context, body wire.SyscallBody) (wire.AnswerBody, error) {
@@ -94,65 +107,47 @@ func ask[A wire.AnswerBody](ctx context.Context, h *Host, body wire.SyscallBody)
 	return a, nil
 }
 
-// Block is memory of the arena in the hands of a plugin.
-type Block struct {
-	b       block
-	length  uint64
-	session *session // nil for a block that is only borrowed
-}
-
-// Bytes is a view of the block. It is valid until Release, or for the input of a
-// job until the handler returns.
-func (b *Block) Bytes() []byte { return b.b.bytes[:b.length:b.length] }
-
-// Ref returns the reference of the block, for logs and tests.
-func (b *Block) Ref() arena.Ref {
-	r := b.b.ref
-	r.Length = b.length
-	return r
-}
-
-// Release gives the block back. Calling it again, or on a block that is only
-// borrowed, does nothing.
-func (b *Block) Release() {
-	if b.session != nil {
-		b.session.release(b.b)
-	}
-	b.session, b.b, b.length = nil, block{}, 0
-}
-
-// block turns a granted reference into a Block of the plugin's own.
+// block turns a granted reference into a Block of the plugin's own. No reference
+// is an empty block.
 func (h *Host) block(ref arena.Ref) (*Block, error) {
+	if ref.IsZero() {
+		return &Block{}, nil
+	}
 	mem, err := h.session.at.Arena.View(ref)
 	if err != nil {
 		return nil, fmt.Errorf("the host granted a bad block: %w", err)
 	}
-	return &Block{b: block{ref: ref, bytes: mem}, length: ref.Length, session: h.session}, nil
+	return &Block{block: block{ref: ref, bytes: mem}, length: ref.Length, session: h.session}, nil
 }
 
-// Lease returns a block of n bytes to write to. No grant is needed.
+// Lease returns a block of n bytes to write to, whatever was in them before. The
+// caller releases it. No grant is needed.
 func (h *Host) Lease(ctx context.Context, n int) (*Block, error) {
-	if h.session == nil {
+	switch {
+	case n < 0:
+		return nil, wire.NewError(base.Code_invalidArgument, "tell the plugin's author", "a block of %d bytes", n)
+	case h.session == nil:
 		return nil, errNoNode
-	}
-	if n < 0 {
-		return nil, fmt.Errorf("a block of %d bytes", n)
+	case !h.session.serving.Load():
+		return nil, errTooEarly
 	}
 	b, err := h.session.lease(ctx, uint64(n))
 	if err != nil {
 		return nil, err
 	}
-	return &Block{b: b, length: uint64(n), session: h.session}, nil
+	return &Block{block: b, length: uint64(n), session: h.session}, nil
 }
 
 // Call runs a job of another capability and returns its output, which the caller
-// releases; nil for none. The input is a block of the caller's own, the input of
-// the job it serves, or nil. Modules in the same arena pass both by reference.
-// What it costs counts against the job that is being served. Needs MayHostCall.
+// releases; it is empty when there was none. The input is a block of the caller's
+// own, the input of the job it serves, or nil. Modules in the same arena pass both
+// by reference. What it costs counts against the job that is being served. Needs
+// MayHostCall.
 func (h *Host) Call(ctx context.Context, capability string, params Params, input *Block) (*Block, error) {
 	c := wire.HostCall{Capability: capability, Params: params}
-	if input != nil {
-		c.Input = input.Ref()
+	var err error
+	if c.Input, err = input.passed(); err != nil {
+		return nil, err
 	}
 	if d, ok := ctx.Deadline(); ok {
 		c.Deadline = wire.MonotonicAt(d)
@@ -161,16 +156,17 @@ func (h *Host) Call(ctx context.Context, capability string, params Params, input
 	if err != nil {
 		return nil, err
 	}
-	if a.Output.IsZero() {
-		return &Block{}, nil
-	}
 	return h.block(a.Output)
 }
 
 // StoreChunk keeps a block and returns its BLAKE3 hash and on how many nodes it
 // lies. Needs MayStoreChunk.
 func (h *Host) StoreChunk(ctx context.Context, data *Block) (hash [32]byte, replicas int, err error) {
-	a, err := ask[wire.Stored](ctx, h, wire.StoreChunk{Data: data.Ref()})
+	ref, err := data.passed()
+	if err != nil {
+		return hash, 0, err
+	}
+	a, err := ask[wire.Stored](ctx, h, wire.StoreChunk{Data: ref})
 	return a.Hash, int(a.Replicas), err
 }
 
@@ -193,8 +189,8 @@ func (h *Host) Send(ctx context.Context, peer string, payload []byte) error {
 	return err
 }
 
-// Spawn starts n more processes of the plugin and returns the number of the
-// first. Needs MaySpawn.
+// Spawn starts n more processes of the plugin, all or none, and returns the number
+// of the first. Needs MaySpawn.
 func (h *Host) Spawn(ctx context.Context, n int) (uint32, error) {
 	a, err := ask[wire.Spawned](ctx, h, wire.Spawn{Count: uint32(max(0, min(n, 1<<16)))})
 	return a.Instance, err
@@ -223,8 +219,8 @@ func (h *Host) Gauge(ctx context.Context, name string, v float64) error {
 // State opens a block of memory that belongs to the module and outlives the
 // process: what was last committed is there again after a crash or a swap. The
 // manifest must declare the name. Size is that of one half. What is in the block
-// may be of another schema than asked for: see Block.Schema. One process at a time
-// should write a block. Needs MayKeepState.
+// may be of another schema than asked for: ask the block's Schema. One process at a
+// time should write a block. Needs MayKeepState.
 func (h *Host) State(ctx context.Context, name string, schema uint32, size int) (*state.Block, error) {
 	a, err := ask[wire.StateGrant](ctx, h, wire.OpenState{Name: name, Schema: schema, Bytes: uint64(max(size, 0))})
 	if err != nil {
@@ -239,33 +235,4 @@ func (h *Host) State(ctx context.Context, name string, schema uint32, size int) 
 		return nil, fmt.Errorf("state %q: %w", name, err)
 	}
 	return b, nil
-}
-
-// InputBlock returns the whole input as a block that can be passed on to Host
-// calls as it is. It is borrowed: it ends with the handler.
-func (j *Job) InputBlock() (*Block, error) {
-	in, err := j.Input()
-	if err != nil {
-		return nil, err
-	}
-	return &Block{b: block{ref: j.current.ref, bytes: in}, length: uint64(len(in))}, nil
-}
-
-// Give makes a block of the plugin's own the output of the job, without copying
-// it. The block is the host's afterwards. It is for capabilities that do not
-// stream.
-func (j *Job) Give(b *Block) error {
-	if j.spec.Streams {
-		return fmt.Errorf("job %d: a stream is written with Output or Write", j.id)
-	}
-	if b.session == nil && b.length > 0 {
-		return fmt.Errorf("job %d: the block is not the plugin's own", j.id)
-	}
-	if err := j.bound(b.length); err != nil {
-		return err
-	}
-	j.drop()
-	j.out, j.written = b.b, b.length
-	b.session, b.b, b.length = nil, block{}, 0
-	return nil
 }

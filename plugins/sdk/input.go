@@ -2,7 +2,6 @@ package sdk
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 
@@ -105,7 +104,7 @@ func (j *Job) Read(p []byte) (int, error) {
 // with the handler.
 func (j *Job) InputBlock() (*Block, error) {
 	in, err := j.Input()
-	if err != nil && !errors.Is(err, io.EOF) {
+	if err != nil {
 		return nil, err
 	}
 	return &Block{block: block{ref: j.current.ref, bytes: in}, length: uint64(len(in))}, nil

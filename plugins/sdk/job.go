@@ -154,8 +154,7 @@ var errGoexit = wire.NewError(base.Code_internal, "tell the plugin's author", "t
 
 // run calls the handler and turns its error, or a panic, into a result.
 func (j *Job) run() (compute.Status, error) {
-	panicked := false
-	err := guard(j.log, j.spec.Name, &panicked, func() error { return j.spec.Handle(j) })
+	panicked, err := guard(j.log, j.spec.Name, func() error { return j.spec.Handle(j) })
 	switch {
 	case panicked:
 		return compute.Status_panicked, err
@@ -167,15 +166,15 @@ func (j *Job) run() (compute.Status, error) {
 }
 
 // guard calls what an author wrote and makes a panic an error.
-func guard(log hclog.Logger, what string, panicked *bool, f func() error) (err error) {
+func guard(log hclog.Logger, what string, f func() error) (panicked bool, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			*panicked = true
+			panicked = true
 			err = wire.NewError(base.Code_internal, "see the plugin's log for the stack and tell its author", "%s panicked: %v", what, r)
 			log.Error("the plugin's own code panicked", "in", what, "panic", fmt.Sprint(r), "stack", stack())
 		}
 	}()
-	return f()
+	return false, f()
 }
 
 // statusOf names the outcome that an error of a handler stands for.

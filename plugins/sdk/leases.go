@@ -81,17 +81,16 @@ func (l *leases) answer(number uint32, g grant) bool {
 		return g.err == nil && l.put(g.block)
 	}
 	l.mu.Lock()
+	defer l.mu.Unlock() // whoever forgets a number can rely on what is in its channel then
 	c, ok := l.waiting[number]
-	delete(l.waiting, number)
-	l.mu.Unlock()
-	if !ok {
-		return false
+	if ok {
+		delete(l.waiting, number)
+		c <- g // has room for the one answer it gets
 	}
-	c <- g
-	return true
+	return ok
 }
 
-// forget gives up a request. A grant that still comes will be returned.
+// forget gives up a request. What has not been delivered by then finds nobody.
 func (l *leases) forget(number uint32) {
 	l.mu.Lock()
 	delete(l.waiting, number)
@@ -120,7 +119,7 @@ func (l *leases) await(ctx context.Context, number uint32, c chan grant) (block,
 		return g.block, g.err
 	case <-ctx.Done():
 		l.forget(number)
-		select { // it may have come at the same moment
+		select { // it may have been delivered before
 		case g := <-c:
 			return g.block, g.err
 		default:

@@ -5,10 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"runtime/metrics"
-	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,29 +19,35 @@ import (
 	"inos/shm/segment"
 )
 
-// lifecycle answers the host's commands. The host sends one at a time.
+// lifecycle answers the host's commands.
 type lifecycle struct {
 	plugin   *Plugin
 	manifest *Manifest
 	log      hclog.Logger
 	broker   *goplugin.GRPCBroker
 
-	mu      sync.Mutex
-	phase   phase
+	// turn holds one token while a command changes what is below. Health comes in
+	// between and only looks, so it reads nothing before phase says that it is there.
+	turn    chan struct{}
+	phase   atomic.Int32
 	session *session
 	kernel  io.Closer
 	host    *Host
 }
 
-// phase is how far the process has come.
-type phase int
+func newLifecycle(p *Plugin, m *Manifest, log hclog.Logger, b *goplugin.GRPCBroker) *lifecycle {
+	return &lifecycle{plugin: p, manifest: m, log: log, broker: b, turn: make(chan struct{}, 1)}
+}
 
+// How far the process has come.
 const (
-	described phase = iota
+	described int32 = iota
 	configured
 	started
-	stopping
+	stopped
 )
+
+var phases = [...]string{"described", "configured", "started", "stopped"}
 
 // Command implements wire.Lifecycle.
 func (l *lifecycle) Command(ctx context.Context, c wire.Command) (wire.Reply, error) {
@@ -53,46 +56,61 @@ func (l *lifecycle) Command(ctx context.Context, c wire.Command) (wire.Reply, er
 		ctx, stop = context.WithTimeout(ctx, c.Timeout)
 		defer stop()
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	r := wire.Reply{ID: c.ID}
 	var err error
-	switch body := c.Body.(type) {
+	switch c.Body.(type) {
 	case wire.Describe:
 		r.Manifest = l.manifest
-	case wire.Configuration:
-		err = l.configure(ctx, body)
-	case wire.Start:
-		err = l.start(ctx)
 	case wire.Health:
 		h := l.health(ctx)
 		r.Health = &h
-	case wire.Adoption:
-		err = l.adopt(ctx, body)
-	case wire.Freeze, wire.Drain:
-		// The host gives no more jobs; state is committed by the handlers themselves.
-		if err = l.expect(started); err == nil {
-			err = l.session.idle(ctx)
-		}
-	case wire.Stop:
-		err = l.stop(ctx)
 	default:
-		err = wire.NewError(base.Code_notSupported, "build the plugin with a newer SDK", "there is no command %T", body)
+		err = l.step(ctx, c.Body)
 	}
 	r.Err = wire.AsError(err)
 	return r, nil
 }
 
+// step obeys a command that takes the process further, one at a time.
+func (l *lifecycle) step(ctx context.Context, c wire.CommandBody) error {
+	select {
+	case l.turn <- struct{}{}:
+		defer func() { <-l.turn }()
+	case <-ctx.Done():
+		return fmt.Errorf("an earlier command is still being obeyed: %w", context.Cause(ctx))
+	}
+	switch body := c.(type) {
+	case wire.Configuration:
+		return l.configure(body)
+	case wire.Adoption:
+		return l.adopt(ctx, body)
+	case wire.Start:
+		return l.start(ctx)
+	case wire.Freeze, wire.Drain:
+		return l.drain(ctx)
+	case wire.Stop:
+		return l.stop(ctx)
+	default:
+		return wire.NewError(base.Code_notSupported, "build the plugin with a newer SDK", "there is no command %T", body)
+	}
+}
+
 // expect refuses a command that comes at the wrong time.
-func (l *lifecycle) expect(p phase) error {
-	if l.phase != p {
-		return fmt.Errorf("the command came in phase %d and belongs in phase %d", l.phase, p)
+func (l *lifecycle) expect(p int32) error {
+	if is := l.phase.Load(); is != p {
+		return fmt.Errorf("the plugin is %s and has to be %s for this command", phases[is], phases[p])
 	}
 	return nil
 }
 
+// hook calls a function of the author's.
+func (l *lifecycle) hook(name string, f func() error) error {
+	_, err := guard(l.log, name, f)
+	return err
+}
+
 // configure takes the memory that the host sends over the channel.
-func (l *lifecycle) configure(ctx context.Context, c wire.Configuration) error {
+func (l *lifecycle) configure(c wire.Configuration) error {
 	if err := l.expect(described); err != nil {
 		return err
 	}
@@ -105,6 +123,9 @@ func (l *lifecycle) configure(ctx context.Context, c wire.Configuration) error {
 	if err != nil {
 		return err
 	}
+	if at.Instance != c.Instance {
+		return errors.Join(fmt.Errorf("the memory is for instance %d and the configuration for %d", at.Instance, c.Instance), at.Close())
+	}
 	kernel, closer, err := wire.DialKernel(l.broker, c.Broker)
 	if err != nil {
 		return errors.Join(err, at.Close())
@@ -116,82 +137,90 @@ func (l *lifecycle) configure(ctx context.Context, c wire.Configuration) error {
 	l.host = &Host{conf: c, kernel: kernel, log: l.log, calls: new(atomic.Uint64)}
 	l.session = newSession(l.plugin, at, l.host, l.log)
 	l.host.session = l.session
-	l.phase = configured
+	l.phase.Store(configured)
 	return nil
 }
 
 // adopt lets the plugin take over what its predecessor left.
 func (l *lifecycle) adopt(ctx context.Context, a wire.Adoption) error {
-	if err := l.expect(configured); err != nil {
+	if err := l.expect(configured); err != nil || l.plugin.Adopt == nil {
 		return err
 	}
-	if l.plugin.Adopt == nil {
-		return nil
-	}
-	return l.plugin.Adopt(ctx, l.host, a.FromVersion)
+	return l.hook("Adopt", func() error { return l.plugin.Adopt(ctx, l.host, a.FromVersion) })
 }
 
+// start runs the author's Start and begins to serve. After a failure there is
+// nothing left but to stop.
 func (l *lifecycle) start(ctx context.Context) error {
 	if err := l.expect(configured); err != nil {
 		return err
 	}
-	go l.session.serve() // so that leases arrive while the plugin starts
 	if l.plugin.Start != nil {
-		if err := l.plugin.Start(ctx, l.host); err != nil {
-			return err
+		if err := l.hook("Start", func() error { return l.plugin.Start(ctx, l.host) }); err != nil {
+			return errors.Join(err, l.leave())
 		}
 	}
-	l.phase = started
+	l.session.start()
+	l.phase.Store(started)
 	return nil
 }
 
-// stop ends the jobs and lets go of everything. The process ends when go-plugin's
-// server is told to, right after.
+// drain waits for the jobs that were given. The host gives no more; what they
+// keep in state blocks they commit themselves.
+func (l *lifecycle) drain(ctx context.Context) error {
+	if err := l.expect(started); err != nil {
+		return err
+	}
+	return l.session.idle(ctx)
+}
+
+// stop ends the jobs, then runs the author's Stop, which may still use state
+// blocks and the host. The process ends when go-plugin's server is told to, right
+// after. Jobs that ignore that they are cancelled leave no time for Stop, which
+// must not find them running.
 func (l *lifecycle) stop(ctx context.Context) error {
-	if l.phase == stopping {
+	switch l.phase.Load() {
+	case described, stopped:
+		l.phase.Store(stopped)
 		return nil
+	case configured:
+		return l.leave()
 	}
-	was := l.phase
-	l.phase = stopping
-	if was == described {
-		return nil
+	err := l.session.halt(ctx)
+	if err == nil && l.plugin.Stop != nil {
+		err = l.hook("Stop", func() error { return l.plugin.Stop(ctx) })
 	}
-	var errs []error
-	if was == started {
-		errs = append(errs, l.session.stop(ctx))
-		if l.plugin.Stop != nil {
-			errs = append(errs, l.plugin.Stop(ctx))
-		}
-	}
-	errs = append(errs, l.kernel.Close())
-	return errors.Join(errs...)
+	return errors.Join(err, l.leave())
+}
+
+// leave ends the session with the host.
+func (l *lifecycle) leave() error {
+	l.phase.Store(stopped)
+	l.session.close()
+	return l.kernel.Close()
 }
 
 // health measures the process and asks the plugin.
 func (l *lifecycle) health(ctx context.Context) wire.Heartbeat {
 	h := wire.Heartbeat{Status: system.HealthStatus_starting, Memory: resident(), CPU: cpuTime()}
-	if l.phase != started {
+	switch l.phase.Load() {
+	case described, configured:
+		return h
+	case stopped:
+		h.Status = system.HealthStatus_draining
 		return h
 	}
 	h.Status = system.HealthStatus_healthy
 	h.Running = uint32(l.session.load())
 	h.Congested = int(h.Running) >= l.plugin.concurrency()
-	if l.plugin.Health != nil {
-		if err := l.plugin.Health(ctx); err != nil {
+	if l.session.ctx.Err() != nil {
+		h.Status, h.Detail = system.HealthStatus_zombie, context.Cause(l.session.ctx).Error()
+	} else if l.plugin.Health != nil {
+		if err := l.hook("Health", func() error { return l.plugin.Health(ctx) }); err != nil {
 			h.Status, h.Detail = system.HealthStatus_degraded, err.Error()
 		}
 	}
 	return h
-}
-
-// channel returns the socket on which the host passes descriptors.
-func channel() (*unixConn, error) {
-	fd, err := strconv.Atoi(os.Getenv(system.ChannelEnv))
-	if err != nil || fd < 3 {
-		return nil, fmt.Errorf("%s is %q, not a descriptor: the plugin must be started by a node", system.ChannelEnv, os.Getenv(system.ChannelEnv))
-	}
-	unix.CloseOnExec(fd)
-	return fileConn(os.NewFile(uintptr(fd), "channel"))
 }
 
 // cpuTime returns the processor time that the process has used.

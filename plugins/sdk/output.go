@@ -181,7 +181,7 @@ func (j *Job) Give(b *Block) error {
 		return fmt.Errorf("job %x: output: %w", j.id, err)
 	case j.spec.Streams:
 		return wire.NewError(base.Code_notSupported, "write a stream with Output or Write", "job %x: a block as the output of a stream", j.id)
-	case b != nil && b.session == nil && ref.Length > 0:
+	case ref.Length > 0 && b.session == nil:
 		return wire.NewError(base.Code_invalidArgument, "copy the input into an Output", "job %x: the block given as output is only borrowed", j.id)
 	}
 	if err := j.bound(ref.Length); err != nil {

@@ -24,7 +24,9 @@ package sdk
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"inos/plugins/sdk/wire"
@@ -110,15 +112,19 @@ type Plugin struct {
 	// succeed before the plugin is put into service. Empty means none.
 	SelfTest string
 
-	// Start runs once, before the first job. Nil is fine.
+	// Start runs once, before the first job. Nil is fine. When it fails, the plugin
+	// is not served.
 	Start func(ctx context.Context, h *Host) error
-	// Stop runs once, after the last job. Nil is fine.
+	// Stop runs once, after the last job, and may still use the Host and state
+	// blocks. It does not run when Start failed, or when jobs ignore that they were
+	// cancelled. Nil is fine.
 	Stop func(ctx context.Context) error
 	// Adopt runs in a new generation of the plugin before it serves, so that it
 	// can take over state written by version from. Nil means that state whose
 	// schema is unchanged is taken as it is.
 	Adopt func(ctx context.Context, h *Host, from Version) error
-	// Health adds to what the host can see by itself. Nil means healthy.
+	// Health adds to what the host can see by itself. It runs beside jobs and Stop.
+	// Nil means healthy.
 	Health func(ctx context.Context) error
 }
 
@@ -156,19 +162,17 @@ type Capability struct {
 // Manifest returns what the host is told, or every reason why it cannot be.
 func (p *Plugin) Manifest() (*Manifest, error) {
 	v, err := wire.ParseVersion(p.Version)
-	if err != nil {
-		return nil, fmt.Errorf("plugin %q: %w", p.Name, err)
-	}
+	errs := []error{err}
 	m := &Manifest{
 		Name: p.Name, Version: v, Description: p.Description, License: p.License,
 		ABIMajor: system.AbiMajor, ABIMinor: system.AbiMinor, LayoutHash: layout.Hash(),
 		Dependencies: p.Dependencies, Resources: p.Resources, Needs: p.Needs,
-		Cost: p.Cost, Concurrency: uint32(p.concurrency()), State: p.State, SelfTest: p.SelfTest,
+		Cost: p.Cost, Concurrency: uint32(min(uint64(p.concurrency()), math.MaxUint32)), State: p.State, SelfTest: p.SelfTest,
 	}
 	for i := range p.Capabilities {
 		c := &p.Capabilities[i]
 		if c.Handle == nil {
-			return nil, fmt.Errorf("plugin %q: capability %q has no Handle", p.Name, c.Name)
+			errs = append(errs, fmt.Errorf("capability %q has no Handle", c.Name))
 		}
 		m.Capabilities = append(m.Capabilities, wire.Capability{
 			Name: c.Name, Description: c.Description, Params: c.Params,
@@ -177,7 +181,7 @@ func (p *Plugin) Manifest() (*Manifest, error) {
 			InputType: c.InputType, OutputType: c.OutputType,
 		})
 	}
-	if err := m.Validate(); err != nil {
+	if err := errors.Join(append(errs, m.Validate())...); err != nil {
 		return nil, fmt.Errorf("plugin %q: %w", p.Name, err)
 	}
 	return m, nil

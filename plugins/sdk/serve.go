@@ -5,19 +5,19 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
 
 	"github.com/hashicorp/go-hclog"
 	goplugin "github.com/hashicorp/go-plugin"
+	"golang.org/x/sys/unix"
 
 	"inos/plugins/sdk/wire"
+	"inos/protocols/system/v1"
 )
 
-// unixConn is the channel's type, named once.
-type unixConn = net.UnixConn
-
-// Serve runs the plugin until the node stops it, and does not return. It prints
-// what is wrong with the manifest and exits with 1 when the plugin cannot be
-// served.
+// Serve runs the plugin and returns when the node has stopped it; then main
+// should return too. When the plugin cannot be served it prints what is wrong with
+// the manifest and exits with 1.
 func Serve(p *Plugin) {
 	m, err := p.Manifest()
 	if err != nil {
@@ -34,7 +34,7 @@ func Serve(p *Plugin) {
 		HandshakeConfig: wire.Handshake,
 		VersionedPlugins: map[int]goplugin.PluginSet{
 			wire.ProtocolVersion: {wire.PluginName: &wire.ModulePlugin{New: func(b *goplugin.GRPCBroker) wire.Lifecycle {
-				return &lifecycle{plugin: p, manifest: m, log: log, broker: b}
+				return newLifecycle(p, m, log, b)
 			}}},
 		},
 		GRPCServer: wire.NewServer,
@@ -42,16 +42,23 @@ func Serve(p *Plugin) {
 	})
 }
 
-// fileConn turns an inherited descriptor into a connection.
-func fileConn(f *os.File) (*unixConn, error) {
-	defer f.Close()
+// channel returns the socket on which the host passes descriptors.
+func channel() (*net.UnixConn, error) {
+	said := os.Getenv(system.ChannelEnv)
+	fd, err := strconv.Atoi(said)
+	if err != nil || fd < 3 {
+		return nil, fmt.Errorf("%s is %q, not a descriptor: the plugin must be started by a node", system.ChannelEnv, said)
+	}
+	unix.CloseOnExec(fd)
+	f := os.NewFile(uintptr(fd), "channel")
+	defer f.Close() // the connection has a descriptor of its own
 	c, err := net.FileConn(f)
 	if err != nil {
-		return nil, fmt.Errorf("the channel: %w", err)
+		return nil, fmt.Errorf("the channel, descriptor %d: %w", fd, err)
 	}
 	u, ok := c.(*net.UnixConn)
 	if !ok {
-		return nil, errors.Join(errors.New("the channel is no unix socket"), c.Close())
+		return nil, errors.Join(fmt.Errorf("the channel, descriptor %d, is no unix socket", fd), c.Close())
 	}
 	return u, nil
 }

@@ -11,7 +11,7 @@ import (
 
 	"inos/plugins/sdk/credits"
 	"inos/plugins/sdk/wire"
-	"inos/protocols/compute/v1"
+	"inos/protocols/base/v1"
 )
 
 // tryPiece is the size of the pieces that Try cuts a stream into: small, so that
@@ -21,7 +21,8 @@ const tryPiece = 4096
 // Try runs one job of the plugin in this process, without a node, on plain
 // memory: the manifest is checked, the parameters too, and the handler sees a Job
 // that behaves as in service, streams cut into pieces included. Calls to the host
-// fail as not supported. It is for tests; see package sdktest.
+// fail as not supported. What Start does for the jobs has to be done before: see
+// TryStart. It is for tests; see package sdktest.
 func (p *Plugin) Try(ctx context.Context, capability string, params Params, in io.Reader, out io.Writer) error {
 	m, err := p.Manifest()
 	if err != nil {
@@ -33,6 +34,20 @@ func (p *Plugin) Try(ctx context.Context, capability string, params Params, in i
 		}
 	}
 	return fmt.Errorf("plugin %s has no capability %q", p.Name, capability)
+}
+
+// TryStart runs Plugin.Start in this process, without a node. The Host that it
+// sees has a data folder and settings of the caller's choice, and refuses calls. It
+// returns what runs Plugin.Stop, which is never nil. It is for tests; see package
+// sdktest.
+func (p *Plugin) TryStart(ctx context.Context, dataDir string, settings map[string]string) (stop func(context.Context) error, err error) {
+	if p.Start != nil {
+		err = p.Start(ctx, &Host{conf: wire.Configuration{DataDir: dataDir, Settings: settings}})
+	}
+	if p.Stop == nil || err != nil {
+		return func(context.Context) error { return nil }, err
+	}
+	return p.Stop, nil
 }
 
 func (p *Plugin) try(ctx context.Context, told *wire.Capability, spec *Capability, params Params, in io.Reader, out io.Writer) error {
@@ -53,6 +68,9 @@ func (p *Plugin) try(ctx context.Context, told *wire.Capability, spec *Capabilit
 		log: hclog.NewNullLogger(), host: &Host{}, in: make(chan piece),
 	}
 	j.head = wire.Job{ID: 1, Capability: spec.Name, Params: checked}
+	if known, ok := in.(interface{ Len() int }); ok { // as readers of what lies in memory are
+		j.head.InputBytes = uint64(known.Len())
+	}
 	port.ack = func() { j.credit <- struct{}{} }
 	if spec.Streams {
 		j.credit = make(chan struct{}, wire.StreamWindow)
@@ -62,8 +80,12 @@ func (p *Plugin) try(ctx context.Context, told *wire.Capability, spec *Capabilit
 	}
 	var feeding sync.WaitGroup
 	var feedErr error
-	feeding.Go(func() { feedErr = feed(ctx, spec, in, j.in) })
-	status, err := j.run()
+	feeding.Go(func() {
+		if feedErr = feed(ctx, spec, in, j.in); feedErr != nil {
+			cancel(feedErr) // or the handler would wait for more
+		}
+	})
+	_, err = j.run()
 	j.end()
 	cancel(errFinished)
 	feeding.Wait()
@@ -72,9 +94,6 @@ func (p *Plugin) try(ctx context.Context, told *wire.Capability, spec *Capabilit
 	}
 	if err == nil && j.written > 0 {
 		_, err = out.Write(j.out.bytes[:j.written])
-	}
-	if err == nil && status != compute.Status_success {
-		err = fmt.Errorf("%s ended as %s", spec.Name, status)
 	}
 	return err
 }
@@ -98,21 +117,28 @@ func feed(ctx context.Context, spec *Capability, in io.Reader, to chan<- piece) 
 			return err
 		}
 		if limit := spec.MaxInput; limit > 0 && uint64(len(b)) > limit {
-			return fmt.Errorf("%s takes at most %d bytes of input and was given %d", spec.Name, limit, len(b))
+			return tooLarge(spec, uint64(len(b)))
 		}
 		return send(piece{bytes: b, last: true})
 	}
-	for {
+	for total := uint64(0); ; {
 		b := make([]byte, tryPiece)
 		n, err := io.ReadFull(in, b)
 		last := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 		if err != nil && !last {
 			return err
 		}
+		if total += uint64(n); spec.MaxInput > 0 && total > spec.MaxInput {
+			return tooLarge(spec, total)
+		}
 		if err := send(piece{bytes: b[:n], last: last}); err != nil || last {
 			return err
 		}
 	}
+}
+
+func tooLarge(spec *Capability, n uint64) error {
+	return wire.NewError(base.Code_invalidArgument, "send less", "%s takes at most %d bytes of input and was given %d or more", spec.Name, spec.MaxInput, n)
 }
 
 // memory is a port without rings: blocks come from the heap, pieces go straight
@@ -134,6 +160,6 @@ func (m *memory) emit(_ uint64, b block, n uint64) error {
 	return err
 }
 
-func (m *memory) consumed(uint64) error            { return nil }
+func (m *memory) consumed(uint64)                  {}
 func (m *memory) progress(job, done, total uint64) {}
 func (m *memory) pieceBytes() uint64               { return tryPiece }

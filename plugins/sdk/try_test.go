@@ -122,6 +122,29 @@ func TestInputOfSeveralPiecesIsNoView(t *testing.T) {
 	}
 }
 
+func TestInputTakesNothingAwayFromRead(t *testing.T) {
+	for _, streams := range []bool{false, true} {
+		for _, size := range []int{0, 100, 9000} {
+			in := bytes.Repeat([]byte("x"), size)
+			got, err := sdktest.Run(t, one(sdk.Capability{Streams: streams, Handle: func(j *sdk.Job) error {
+				if v, err := j.Input(); err == nil && !bytes.Equal(v, in) {
+					return errors.New("the view is another")
+				}
+				if _, err := io.Copy(j, j); err != nil {
+					return err
+				}
+				if v, err := j.Input(); !streams && (err != nil || !bytes.Equal(v, in)) {
+					return errors.Join(errors.New("the view is gone"), err)
+				}
+				return nil
+			}}), "t.run", in)
+			if err != nil || !bytes.Equal(got, in) {
+				t.Errorf("streams %t: of %d bytes %d came, %v", streams, size, len(got), err)
+			}
+		}
+	}
+}
+
 func TestBoundsOfAJobHold(t *testing.T) {
 	write := func(n int) func(*sdk.Job) error {
 		return func(j *sdk.Job) error {
@@ -143,6 +166,16 @@ func TestBoundsOfAJobHold(t *testing.T) {
 		{"output does not", sdk.Capability{MaxOutput: 300, Handle: write(301)}, 0, wire.ErrResourceExhausted},
 		{"stream fits", sdk.Capability{MaxOutput: 9000, Streams: true, Handle: write(9000)}, 0, nil},
 		{"stream does not", sdk.Capability{MaxOutput: 9000, Streams: true, Handle: write(9001)}, 0, wire.ErrResourceExhausted},
+		{"pieces do not", sdk.Capability{MaxOutput: 300, Streams: true, Handle: func(j *sdk.Job) error {
+			_, err := j.Output(200)
+			if err == nil {
+				_, err = j.Output(200)
+			}
+			return err
+		}}, 0, wire.ErrResourceExhausted},
+		{"piece too large", sdk.Capability{Streams: true, Handle: func(j *sdk.Job) error { _, err := j.Output(j.PieceSize() + 1); return err }}, 0, wire.ErrInvalidArgument},
+		{"input does not", sdk.Capability{MaxInput: 10, Handle: func(j *sdk.Job) error { _, err := j.Input(); return err }}, 11, wire.ErrInvalidArgument},
+		{"streamed input does not", sdk.Capability{MaxInput: 9000, Streams: true, Handle: func(j *sdk.Job) error { _, err := io.Copy(io.Discard, j); return err }}, 9001, wire.ErrInvalidArgument},
 		{"output asked at once", sdk.Capability{MaxOutput: 300, Handle: func(j *sdk.Job) error { _, err := j.Output(301); return err }}, 0, wire.ErrResourceExhausted},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -199,6 +232,8 @@ func TestManifestNamesWhatIsWrong(t *testing.T) {
 		{"no handler", sdk.Plugin{Name: "t", Version: "1.0.0", Capabilities: []sdk.Capability{{Name: "t.run"}}}, "no Handle"},
 		{"no version", sdk.Plugin{Name: "t", Capabilities: []sdk.Capability{{Name: "t.run", Handle: ok}}}, "version"},
 		{"bad name", sdk.Plugin{Name: "T!", Version: "1.0.0", Capabilities: []sdk.Capability{{Name: "t.run", Handle: ok}}}, "T!"},
+		{"everything at once", sdk.Plugin{Name: "T!", Capabilities: []sdk.Capability{{Name: "t.run"}}}, "no Handle"},
+		{"everything at once", sdk.Plugin{Name: "T!", Capabilities: []sdk.Capability{{Name: "t.run"}}}, "version"},
 		{"twice", sdk.Plugin{Name: "t", Version: "1.0.0", Capabilities: []sdk.Capability{{Name: "t.run", Handle: ok}, {Name: "t.run", Handle: ok}}}, "t.run"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

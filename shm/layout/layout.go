@@ -26,7 +26,6 @@ const (
 	Capabilities = "capabilities"
 	Dependencies = "dependencies"
 	Strings      = "strings"
-	Grants       = "grants"
 
 	Bells       = "bells"
 	Submissions = "submissions"
@@ -78,7 +77,6 @@ func Control() Table {
 		{Name: Capabilities, Size: uint64(system.CapabilityEntries) * uint64(system.CapabilityEntrySize)},
 		{Name: Dependencies, Size: uint64(system.DependencyEntries) * uint64(system.DependencyEntrySize)},
 		{Name: Strings, Size: StringsSize},
-		{Name: Grants, Size: uint64(system.GrantEntries) * uint64(system.GrantEntrySize)},
 	}, Host)
 }
 
@@ -136,9 +134,9 @@ var hash = func() uint64 {
 		}
 		io.WriteString(h, t.String())
 	}
-	fmt.Fprintf(h, "descriptor %d ring header %d epoch %d+%d module %d overflow header %d capability %d dependency %d grant %d",
+	fmt.Fprintf(h, "descriptor %d ring header %d epoch %d+%d module %d overflow header %d capability %d dependency %d",
 		system.DescriptorSize, system.RingHeader, system.EpochStride, system.EpochParkOffset, system.RegistryEntrySize,
-		system.OverflowHeader, system.CapabilityEntrySize, system.DependencyEntrySize, system.GrantEntrySize)
+		system.OverflowHeader, system.CapabilityEntrySize, system.DependencyEntrySize)
 	return h.Sum64()
 }()
 

@@ -27,19 +27,19 @@ func goldenHeaders(t testing.TB) map[string][2][]byte {
 	ph := parcel{newPreamble(system.SegmentMagic, 0x200000), layout.Control().Size(), link.Size()}
 	ph.number = 2
 	ph.encode(p[:])
-	const abi, hash = "01000000", "f4701ec9da11bd9e"
+	const abi, hash = "01000000", "1cfd3d66fc100852"
 	zeroes := func(n int) string { return strings.Repeat("00", n) }
 	golden := map[string][2][]byte{}
 	for name, h := range map[string]struct {
 		got  [headerBytes]byte
 		want string
 	}{
-		"control": {c, hex.EncodeToString([]byte("1GESSONI")) + abi + "00000000" + hash + "00c0090000000000" +
+		"control": {c, hex.EncodeToString([]byte("1GESSONI")) + abi + "00000000" + hash + "00b0080000000000" +
 			hex.EncodeToString([]byte("a node")) + zeroes(26)},
 		"link": {l, hex.EncodeToString([]byte("1KNLSONI")) + abi + "80000000" + hash + "00c0000000000000" +
 			"bd6f9874ed661efc" + "04030201" + "08070605" + zeroes(16)},
 		"message": {p, hex.EncodeToString([]byte("1GESSONI")) + abi + "02000000" + hash + "0000200000000000" +
-			"00c0090000000000" + "00c0000000000000" + zeroes(16)},
+			"00b0080000000000" + "00c0000000000000" + zeroes(16)},
 	} {
 		want, err := hex.DecodeString(h.want)
 		if err != nil {

@@ -392,7 +392,7 @@ func TestUsageListsEveryRegion(t *testing.T) {
 		got[r.Part+" "+r.Name] = r
 	}
 	for name, writer := range map[string]string{
-		"control header": "host", "control epochs": "host", "control grants": "host",
+		"control header": "host", "control epochs": "host", "control strings": "host",
 		"link 7 bells": "host and plugin", "link 7 completions": "host and plugin",
 		"arena 1 commons": "host and trusted plugins", "arena 2 private": "host and vault",
 	} {

@@ -1,10 +1,12 @@
 // Package sdktest is the kit that plugin authors test with: it runs a handler in
 // the test's own process, on input and parameters of the test's choice, and gives
-// back what it wrote. Nothing of a node is needed. It is for tests only.
+// back what it wrote. Nothing of a node is needed, and it replaces none: it starts
+// no process and maps no memory. It is for tests only.
 package sdktest
 
 import (
 	"bytes"
+	"context"
 	"testing"
 
 	"inos/plugins/sdk"
@@ -29,4 +31,20 @@ func Run(t testing.TB, p *sdk.Plugin, capability string, input []byte, params ..
 	var out bytes.Buffer
 	err := p.Try(t.Context(), capability, list, bytes.NewReader(input), &out)
 	return out.Bytes(), err
+}
+
+// Start runs the Start of p for the jobs that Run will run, with a data folder that
+// is empty, and its Stop when the test ends. Settings are what an operator's policy
+// would set.
+func Start(t testing.TB, p *sdk.Plugin, settings map[string]string) {
+	t.Helper()
+	stop, err := p.TryStart(t.Context(), t.TempDir(), settings)
+	if err != nil {
+		t.Fatalf("sdktest: starting %s: %v", p.Name, err)
+	}
+	t.Cleanup(func() {
+		if err := stop(context.WithoutCancel(t.Context())); err != nil {
+			t.Errorf("sdktest: stopping %s: %v", p.Name, err)
+		}
+	})
 }

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"encoding/hex"
 	"encoding/json"
 	"io"
@@ -115,24 +116,21 @@ func (s *service) delete(j *sdk.Job) error {
 	return json.NewEncoder(j).Encode(map[string]any{"name": name, "deleted": true})
 }
 
-// maxList bounds one answer of storage.list.
-const maxList = 10000
-
 func (s *service) list(j *sdk.Job) error {
 	p := j.Params()
-	limit := int(min(p.Uint("limit"), maxList))
+	limit := int(min(cmp.Or(p.Uint("limit"), vault.MaxList), vault.MaxList))
 	infos, err := s.vault.Load().List(j.Context(), p.Text("prefix"), limit, p.Text("after"))
 	if err != nil {
 		return explain(err)
 	}
 	answer := struct {
 		Objects []object `json:"objects"`
-		Next    string   `json:"next"` // give it as after, empty at the end
+		Next    string   `json:"next"` // give it as after for what may follow, empty at the end
 	}{Objects: make([]object, 0, len(infos))}
 	for _, i := range infos {
 		answer.Objects = append(answer.Objects, describe(i))
 	}
-	if len(infos) == limit && limit > 0 {
+	if len(infos) == limit {
 		answer.Next = infos[limit-1].Name
 	}
 	return json.NewEncoder(j).Encode(answer)

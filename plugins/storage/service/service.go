@@ -4,6 +4,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,7 +28,8 @@ type service struct {
 // Plugin describes the storage module. Its vault lies in the plugin's own data
 // folder, with a key file beside it that is made on the first start. The
 // operator's setting "passphrase_file" names a file with a passphrase to use
-// instead of the key file, and "dir" another folder for the vault.
+// instead of the key file, and "dir" another folder for the vault. Both are
+// absolute: the folder that a plugin works in ends with it.
 func Plugin() *sdk.Plugin {
 	s := &service{}
 	name := sdk.ParamSpec{Name: "name", Required: true, Description: "name of the object"}
@@ -60,7 +62,7 @@ func Plugin() *sdk.Plugin {
 				Name: "storage.list", Description: "lists objects by name", Idempotent: true, OutputType: "application/json", Handle: s.list,
 				Params: []sdk.ParamSpec{
 					{Name: "prefix", Description: "only names that begin with this"},
-					{Name: "limit", Kind: sdk.Uint, Default: "1000", Description: "at most so many"},
+					{Name: "limit", Kind: sdk.Uint, Default: "1000", Description: "at most so many, 1000 in any case"},
 					{Name: "after", Description: "only names behind this one: the next of an earlier answer"},
 				},
 			},
@@ -76,16 +78,18 @@ func Plugin() *sdk.Plugin {
 
 // start opens the vault.
 func (s *service) start(_ context.Context, h *sdk.Host) error {
-	dir := h.Setting("dir")
-	if dir == "" {
-		dir = filepath.Join(h.DataDir(), "vault")
+	for _, name := range []string{"dir", "passphrase_file"} {
+		if path := h.Setting(name); path != "" && !filepath.IsAbs(path) {
+			return sdk.Errorf(sdk.InvalidArgument, "write an absolute path into the node's policy.json", "the setting %s is %q", name, path)
+		}
 	}
+	dir := cmp.Or(h.Setting("dir"), filepath.Join(h.DataDir(), "vault"))
 	key, err := key(h)
 	if err != nil {
-		return err
+		return explain(err)
 	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
-		return err
+		return fmt.Errorf("the folder of the vault: %w", err)
 	}
 	v, err := vault.Open(vault.Options{Dir: dir, Key: key})
 	if err != nil {

@@ -41,8 +41,6 @@ const capabilityEntrySize :UInt32 = 36;
 const capabilityEntries :UInt32 = 4096;
 const dependencyEntrySize :UInt32 = 16;
 const dependencyEntries :UInt32 = 2048;
-const grantEntrySize :UInt32 = 64;
-const grantEntries :UInt32 = 1072;       # one for each place a module can stand
 
 # ---- rings ------------------------------------------------------------------
 

@@ -86,9 +86,10 @@ func (f *file) Read(p []byte) (int, error) {
 }
 
 func (f *file) fill() {
-	_, _ = f.source.Read(f.block) // never fails
-	if f.turn++; f.turn%2 == 1 {
-		line := fmt.Appendf(nil, "block %d of the tour's file begins with %x\n", f.turn, f.block[:8])
+	if f.turn++; f.turn%2 == 0 {
+		_, _ = f.source.Read(f.block) // never fails
+	} else {
+		line := fmt.Appendf(nil, "block %d of the tour's file begins with %x\n", f.turn, f.source.Uint64())
 		for text := f.block; len(text) > 0; {
 			text = text[copy(text, line):]
 		}
