@@ -8,7 +8,7 @@ import (
 )
 
 // Spawn implements syscalls.Instances: it starts further processes of a module
-// that is in service and returns the number of the first.
+// that is in service, all of them or none, and returns the number of the first.
 func (n *Node) Spawn(ctx context.Context, name string, count int) (uint32, error) {
 	if count < 1 {
 		return 0, wire.NewError(base.Code_invalidArgument, "ask for one or more", "%d instances of %s", count, name)
@@ -17,71 +17,83 @@ func (n *Node) Spawn(ctx context.Context, name string, count int) (uint32, error
 	if err != nil {
 		return 0, err
 	}
-	var first uint32
-	for range count {
-		m.mu.Lock()
-		full := len(m.instances)+m.coming >= m.rule.MaxInstances
-		if !full {
-			m.coming++
-		}
-		m.mu.Unlock()
-		if full {
-			return first, wire.NewError(base.Code_resourceExhausted, "raise max_instances in the node's policy.json",
-				"%s runs %d instances already", name, m.rule.MaxInstances)
-		}
-		i, err := m.another(ctx)
-		m.mu.Lock()
-		m.coming--
-		m.mu.Unlock()
-		if err != nil {
-			return first, err
-		}
-		if first == 0 {
-			first = i.id
+	if err := m.reserve(count); err != nil {
+		return 0, err
+	}
+	started := make([]*instance, 0, count)
+	for len(started) < count && err == nil {
+		var i *instance
+		if i, err = m.another(ctx); err == nil {
+			started = append(started, i)
 		}
 	}
-	return first, nil
+	m.mu.Lock()
+	m.coming -= count
+	m.mu.Unlock()
+	if err != nil {
+		for _, i := range started {
+			m.dismiss(i)
+			n.tasks.Go(func() { i.quit(context.Background(), errNotAll) })
+		}
+		return 0, err
+	}
+	return started[0].id, nil
 }
 
-// another starts one more process of the module.
-func (m *module) another(ctx context.Context) (*instance, error) {
-	b, err := m.node.launch(ctx, m.entry)
-	if err != nil {
-		return nil, err
+// reserve takes count of the places that the policy grants.
+func (m *module) reserve(count int) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	taken, most := len(m.instances)+m.coming, m.rule.MaxInstances
+	if count > most-taken {
+		return wire.NewError(base.Code_resourceExhausted, "ask for fewer, or raise max_instances in the node's policy.json",
+			"%d more instances of %s, which runs %d of at most %d", count, m.manifest.Name, taken, most)
 	}
-	if err := sameModule(m.manifest, b.manifest); err != nil {
-		b.kill(err)
-		return nil, err
-	}
-	return m.connect(ctx, b)
+	m.coming += count
+	return nil
 }
+
+// dismiss notes that the end of an instance is wanted.
+func (m *module) dismiss(i *instance) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	i.stopping = true
+}
+
+var (
+	errNotAll    = wire.NewError(base.Code_unavailable, "", "it was started with others, of which one did not start")
+	errDismissed = wire.NewError(base.Code_unavailable, "run the job again", "the plugin stopped this instance of itself")
+)
 
 // StopInstance implements syscalls.Instances. The module's last process cannot
 // be stopped this way.
-func (n *Node) StopInstance(ctx context.Context, name string, id uint32) error {
+func (n *Node) StopInstance(_ context.Context, name string, id uint32) error {
 	m, err := n.module(name)
 	if err != nil {
 		return err
 	}
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	var found *instance
 	left := 0
 	for _, i := range m.instances {
 		switch {
-		case i.id == id && !i.stopping:
+		case i.stopping:
+		case i.id == id:
 			found = i
-		case !i.stopping:
+		default:
 			left++
 		}
 	}
-	m.mu.Unlock()
 	if found == nil {
 		return wire.NewError(base.Code_notFound, "see inos plugin info "+name, "%s has no instance %d", name, id)
 	}
 	if left == 0 {
-		return wire.NewError(base.Code_invalidArgument, "take the plugin out of service instead", "instance %d is the last of %s", id, name)
+		return wire.NewError(base.Code_invalidArgument, "start another one before", "instance %d is the last of %s", id, name)
 	}
-	n.tasks.Go(func() { found.quit(n.ctx) }) // the caller may be one of its own jobs
+	found.stopping = true // before another call counts it among those that are left
+	// Not waited for: the caller may be one of its own jobs.
+	n.tasks.Go(func() { found.quit(context.Background(), errDismissed) })
 	return nil
 }
 

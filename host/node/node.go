@@ -46,7 +46,8 @@ type Options struct {
 	RingEntries uint32
 	// StartTimeout bounds each step of a plugin's start, default 10 s.
 	StartTimeout time.Duration
-	// StopTimeout bounds the drain of a plugin at the node's end, default 5 s.
+	// StopTimeout bounds how long the jobs of a plugin may go on at the node's end,
+	// and then how long the plugin may take to stop, default 5 s each.
 	StopTimeout time.Duration
 	// HealthEvery is how often a plugin is asked how it is, and how long it may take
 	// to answer, default 10 s.
@@ -55,8 +56,8 @@ type Options struct {
 	HeartbeatEvery time.Duration
 	// HangAfter is how long a heartbeat may stand still, default 5 s.
 	HangAfter time.Duration
-	// Restart says when a plugin that died is started again, default 10 times
-	// within 2 minutes.
+	// Restart says when a plugin that died is started again, and when no more:
+	// default after 10 deaths within 2 minutes.
 	Restart supervisor.BackoffOptions
 	// Version of the host, informative.
 	Version string
@@ -151,7 +152,7 @@ type Node struct {
 	closed error
 
 	mu      sync.Mutex
-	rows    []*row // one for each file, sorted by name
+	rows    []*row // one for each file, in the order of their names
 	modules map[string]*module
 }
 
@@ -226,6 +227,9 @@ func (n *Node) prepareHome() error {
 	if n.run, err = os.MkdirTemp("", "inos-"); err != nil {
 		return fmt.Errorf("a folder for sockets: %w", err)
 	}
+	if most := supervisor.MaxSocketDir; len(n.run) > most {
+		return fmt.Errorf("a folder for sockets: %s has %d bytes, and the kernel takes %d; set TMPDIR to a shorter folder", n.run, len(n.run), most)
+	}
 	return nil
 }
 
@@ -252,7 +256,10 @@ func (n *Node) Info() Info {
 // sorted by name.
 func (n *Node) Plugins() []PluginStatus {
 	n.mu.Lock()
-	rows := slices.Clone(n.rows)
+	rows := make([]row, len(n.rows))
+	for i, r := range n.rows {
+		rows[i] = *r
+	}
 	n.mu.Unlock()
 	waiting := make(map[string]int)
 	for _, c := range n.engine.Capabilities() {
@@ -272,8 +279,9 @@ func (n *Node) Plugins() []PluginStatus {
 }
 
 // Close takes the node out of service: no new jobs, those that run may end, the
-// plugins are stopped, the segment is given back. After ctx ends it does not wait
-// for anybody. Calling it again does nothing.
+// plugins are stopped, the segment is given back. When ctx ends, plugins that are
+// left are killed. Whoever holds output of a job must have released it before.
+// Calling it again returns what the first call did.
 func (n *Node) Close(ctx context.Context) error {
 	n.close.Do(func() { n.closed = n.shut(ctx) })
 	return n.closed

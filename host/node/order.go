@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -40,9 +41,12 @@ func order(manifests map[string]*wire.Manifest) (stages [][]string, refused map[
 		defer func() { path = path[:len(path)-1] }()
 		at := 0
 		for _, d := range manifests[name].Dependencies {
+			before := maps.Clone(refused)
 			on, err := resolve(manifests, d, visit)
 			if err != nil {
 				if d.Optional {
+					// What goes in a circle through this wish can start without it.
+					maps.DeleteFunc(refused, func(n string, err error) bool { return before[n] == nil && errors.Is(err, errCycle) })
 					continue
 				}
 				refused[name] = err
@@ -79,7 +83,7 @@ func resolve(manifests map[string]*wire.Manifest, d wire.Dependency, visit func(
 		switch {
 		case !ok:
 			errs = append(errs, fmt.Errorf("%w: %s is not among the plugins", errMissing, name))
-		case m.Version.Compare(d.Min) < 0 || m.Version.Compare(d.Max) > 0:
+		case !accepts(d, m.Version):
 			errs = append(errs, fmt.Errorf("%w: %s is %s, and %s to %s is needed", errMissing, name, m.Version, d.Min, d.Max))
 		default:
 			if err := visit(name); err != nil {
@@ -90,4 +94,9 @@ func resolve(manifests map[string]*wire.Manifest, d wire.Dependency, visit func(
 		}
 	}
 	return "", errors.Join(errs...)
+}
+
+// accepts reports whether a dependency is content with a version.
+func accepts(d wire.Dependency, v wire.Version) bool {
+	return v.Compare(d.Min) >= 0 && v.Compare(d.Max) <= 0
 }

@@ -11,7 +11,7 @@ import (
 func on(names ...string) []wire.Dependency {
 	var d []wire.Dependency
 	for _, n := range names {
-		d = append(d, wire.Dependency{Module: n, Max: wire.Version{Major: 65535, Minor: 65535, Patch: 65535}})
+		d = append(d, wire.Dependency{Module: n, Max: wire.NewestVersion})
 	}
 	return d
 }
@@ -32,6 +32,7 @@ func TestOrderPutsDependenciesFirst(t *testing.T) {
 		{"cycle", map[string][]wire.Dependency{"a": on("b"), "b": on("a"), "c": nil}, [][]string{{"c"}}, map[string]error{"a": errCycle, "b": errCycle}},
 		{"itself", map[string][]wire.Dependency{"a": on("a")}, nil, map[string]error{"a": errCycle}},
 		{"optional", map[string][]wire.Dependency{"a": {{Module: "x", Optional: true}}}, [][]string{{"a"}}, nil},
+		{"circle through a wish", map[string][]wire.Dependency{"a": {{Module: "b", Optional: true, Max: wire.NewestVersion}}, "b": on("c"), "c": on("a")}, [][]string{{"a"}, {"c"}, {"b"}}, nil},
 		{"alternative", map[string][]wire.Dependency{"a": {{Module: "x", Max: wire.Version{Major: 9}, Alternatives: []string{"b"}}}, "b": nil}, [][]string{{"b"}, {"a"}}, nil},
 		{"too old", map[string][]wire.Dependency{"a": {{Module: "b", Min: wire.Version{Major: 2}, Max: wire.Version{Major: 3}}}, "b": nil}, [][]string{{"b"}}, map[string]error{"a": errMissing}},
 		{"too new", map[string][]wire.Dependency{"a": {{Module: "b", Max: wire.Version{Major: 1, Minor: 1, Patch: 9}}}, "b": nil}, [][]string{{"b"}}, map[string]error{"a": errMissing}},

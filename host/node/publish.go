@@ -1,9 +1,35 @@
 package node
 
 import (
+	"errors"
+
 	"inos/plugins/sdk/wire"
+	"inos/protocols/system/v1"
 	"inos/shm/registry"
 )
+
+// publish writes the module's row of the registry, unless it has none any more.
+// The caller holds mu, so that an older row never comes after a newer one.
+func (m *module) publish() {
+	if m.retired {
+		return
+	}
+	n := m.node
+	if _, _, err := n.segment.Registry().Register(m.row()); err != nil {
+		n.log.Error("registry", "plugin", m.manifest.Name, "error", err)
+		return
+	}
+	n.segment.Epochs().Signal(uint16(system.HostEpoch_registry))
+}
+
+// withdraw removes the module's row of the registry.
+func (m *module) withdraw() {
+	n := m.node
+	if err := n.segment.Registry().Remove(m.manifest.Name); err != nil && !errors.Is(err, registry.ErrUnknown) {
+		n.log.Error("registry", "plugin", m.manifest.Name, "error", err)
+	}
+	n.segment.Epochs().Signal(uint16(system.HostEpoch_registry))
+}
 
 // row is the module as the registry shows it to everybody. The caller holds mu.
 func (m *module) row() registry.Module {

@@ -83,14 +83,6 @@ func (n *Node) startAll(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// kill ends a process that is not taken, and returns when it has ended.
-func (b begun) kill(why error) {
-	if b.proc != nil {
-		b.proc.Kill(why.Error())
-		<-b.proc.Dead()
-	}
-}
-
 // refuse notes that a file is not served, and why.
 func (n *Node) refuse(r *row, err error) {
 	n.log.Error("plugin refused", "file", r.status.File, "error", err)
@@ -102,8 +94,7 @@ func (n *Node) refuse(r *row, err error) {
 	// Errors that know what to do about themselves say it apart.
 	var file *catalog.Refusal
 	var start *supervisor.LaunchError
-	var other *wire.Error
-	switch {
+	switch other := (*wire.Error)(nil); {
 	case errors.As(err, &file):
 		r.status.Reason, r.status.Hint = file.Reason.String()+": "+file.Detail, file.Hint
 	case errors.As(err, &start):
@@ -132,7 +123,7 @@ func acceptable(m *wire.Manifest) error {
 
 // admissible checks a manifest against the policy and the modules before it.
 func (n *Node) admissible(m *wire.Manifest, others map[string]*wire.Manifest) error {
-	if n.policy.For(m.Name).Disabled {
+	if *n.policy.For(m.Name).Disabled {
 		return fmt.Errorf("the operator's policy disables %s; see %s", m.Name, filepath.Join(n.opts.Home, "policy.json"))
 	}
 	if o, twice := others[m.Name]; twice {
@@ -150,12 +141,12 @@ func (n *Node) admissible(m *wire.Manifest, others map[string]*wire.Manifest) er
 	return nil
 }
 
-// take makes a module of a process that described itself, and connects it.
+// take makes a module of a process that described itself, connects it, tests it
+// and puts it into service. Nothing of it is left when that fails.
 func (n *Node) take(ctx context.Context, r *row, e catalog.Entry, b begun) error {
 	m := &module{node: n, entry: e, manifest: b.manifest, rule: n.policy.For(b.manifest.Name)}
 	m.backoff = supervisor.NewBackoff(n.opts.Restart)
 	m.grants = m.rule.Granted(b.manifest.Needs)
-	m.set(Starting, "", "")
 	for _, d := range b.manifest.Dependencies {
 		if err := n.satisfied(d); err != nil && !d.Optional {
 			b.kill(err)
@@ -168,21 +159,23 @@ func (n *Node) take(ctx context.Context, r *row, e catalog.Entry, b begun) error
 		return err
 	}
 	m.arena = a
+	m.mu.Lock()
+	m.enter(Starting, "", "")
+	m.mu.Unlock()
 	n.mu.Lock()
 	n.modules[b.manifest.Name] = m
 	r.module = m
 	n.mu.Unlock()
-	if _, err := m.connect(ctx, b); err != nil {
-		n.mu.Lock()
-		delete(n.modules, b.manifest.Name)
-		n.mu.Unlock()
+	i, err := m.connect(ctx, b)
+	if err != nil {
 		m.retire(err)
 		return err
 	}
-	if err := m.selfTest(ctx); err != nil {
+	if err := m.selfTest(ctx, i); err != nil {
 		m.expel(err)
 		return err
 	}
+	m.admit()
 	return nil
 }
 
@@ -191,7 +184,7 @@ func (n *Node) satisfied(d wire.Dependency) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, name := range append([]string{d.Module}, d.Alternatives...) {
-		if m, ok := n.modules[name]; ok && m.serving() {
+		if m, ok := n.modules[name]; ok && accepts(d, m.manifest.Version) && m.serving() {
 			return nil
 		}
 	}
@@ -220,13 +213,6 @@ func (n *Node) room(m *module) (*arena.Arena, error) {
 	return n.segment.NewPrivate(m.manifest.Name, size)
 }
 
-// serving reports whether a process of the module takes jobs.
-func (m *module) serving() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.phase == Serving
-}
-
 // instances lists every process in service.
 func (n *Node) instances() []*instance {
 	n.mu.Lock()
@@ -240,34 +226,12 @@ func (n *Node) instances() []*instance {
 	return list
 }
 
-// stopAll stops every process: first all are told, side by side, then those that
-// do not end are killed.
+// stopAll stops every process, side by side. When ctx ends, those that are left
+// are killed.
 func (n *Node) stopAll(ctx context.Context) {
 	var all sync.WaitGroup
 	for _, i := range n.instances() {
-		all.Go(func() { i.quit(ctx) })
+		all.Go(func() { i.quit(ctx, errStopping) })
 	}
 	all.Wait()
-}
-
-// quit ends an instance because that is wanted: its jobs may end first.
-func (i *instance) quit(ctx context.Context) {
-	n := i.module.node
-	i.module.mu.Lock()
-	i.stopping = true
-	i.module.mu.Unlock()
-	ctx, stop := context.WithTimeout(ctx, n.opts.StopTimeout)
-	defer stop()
-	if err := i.unit.Drain(ctx); err != nil {
-		n.log.Warn("jobs were cut off", "plugin", i.module.manifest.Name, "instance", i.id, "error", err)
-	}
-	i.mu.Lock()
-	if i.cause == nil {
-		i.cause = errStopping
-	}
-	i.mu.Unlock()
-	if err := i.proc.Stop(ctx); err != nil {
-		n.log.Warn("had to be killed", "plugin", i.module.manifest.Name, "instance", i.id, "error", err)
-	}
-	<-i.gone
 }

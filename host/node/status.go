@@ -29,7 +29,7 @@ type PluginStatus struct {
 	Description  string
 	Digest       string // SHA-256 of the binary, hex
 	Phase        Phase
-	Reason       string // why it is refused or stopped
+	Reason       string // why it is refused, stopped or started again
 	Hint         string // what to do about it
 	Arena        string // "private" or "commons"
 	Grants       []string
