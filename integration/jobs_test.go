@@ -84,7 +84,7 @@ func TestStreamLargerThanTheArenaPassesThrough(t *testing.T) {
 	got, total := sha256.New(), 0
 	for {
 		p, err := j.Next(ctx)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

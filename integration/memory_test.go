@@ -28,18 +28,19 @@ func commons(t *testing.T) string {
 	return home
 }
 
-// copiedIn adds up what the host copied into the arenas.
-func copiedIn(n *node.Node) (total uint64) {
+// copiedIn adds up what the host copied into the arenas, and from one to another.
+func copiedIn(n *node.Node) (in, across uint64) {
 	for _, a := range n.Segment().Arenas {
-		total += a.CopiedIn
+		in += a.CopiedIn
+		across += a.Crossed
 	}
-	return total
+	return in, across
 }
 
 func TestInputIsCopiedOnceAndPassedOnByReference(t *testing.T) {
 	n := start(t, node.Options{Home: commons(t)}, "first", "second")
 	in := random(1 << 20)
-	before := copiedIn(n)
+	before, _ := copiedIn(n)
 
 	// first has second say where the input lies that first was given.
 	out := nodetest.Must(t, n, "first.call", in, wire.Param{Name: "capability", Value: "second.refs"})
@@ -50,29 +51,29 @@ func TestInputIsCopiedOnceAndPassedOnByReference(t *testing.T) {
 	if seen.Length != uint64(len(in)) || seen.Arena != n.Segment().Arenas[0].Arena {
 		t.Errorf("the second plugin saw %+v, not the input in the commons", seen)
 	}
-	if got := copiedIn(n) - before; got != uint64(len(in)) {
-		t.Errorf("%d bytes were copied in for an input of %d that two plugins read", got, len(in))
+	if got, across := copiedIn(n); got-before != uint64(len(in)) || across != 0 {
+		t.Errorf("%d bytes were copied in and %d across for an input of %d that two plugins read", got-before, across, len(in))
 	}
 
 	// first has second make an output, which comes back as it is.
-	before = copiedIn(n)
+	before, _ = copiedIn(n)
 	if out := nodetest.Must(t, n, "first.call", in, wire.Param{Name: "capability", Value: "second.echo"}); !bytes.Equal(out, in) {
 		t.Error("other bytes came back")
 	}
-	if got := copiedIn(n) - before; got != uint64(len(in)) {
-		t.Errorf("%d bytes were copied in, the input has %d and the output none", got, len(in))
+	if got, across := copiedIn(n); got-before != uint64(len(in)) || across != 0 {
+		t.Errorf("%d bytes were copied in and %d across, the input has %d and the output none", got-before, across, len(in))
 	}
 }
 
 func TestPrivateArenasCostOneCopyEachWay(t *testing.T) {
 	n := start(t, node.Options{}, "first", "second")
 	in := random(100_000)
-	before := copiedIn(n)
+	before, _ := copiedIn(n)
 	if out := nodetest.Must(t, n, "first.call", in, wire.Param{Name: "capability", Value: "second.echo"}); !bytes.Equal(out, in) {
 		t.Error("other bytes came back")
 	}
-	if got, want := copiedIn(n)-before, uint64(3*len(in)); got != want {
-		t.Errorf("%d bytes were copied in, want %d: the input, over to the second, back to the first", got, want)
+	if got, across := copiedIn(n); got-before != uint64(len(in)) || across != uint64(2*len(in)) {
+		t.Errorf("%d bytes were copied in and %d across, want the input of %d once in, over to the second and back", got-before, across, len(in))
 	}
 }
 

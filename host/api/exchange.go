@@ -74,12 +74,12 @@ func (x *exchange) send(size int64) {
 		chunks := httputil.NewChunkedWriter(x.conn)
 		if _, err := io.CopyBuffer(chunks, x.in, make([]byte, slice)); err == nil {
 			chunks.Close()
-			io.WriteString(x.conn, "\r\n")
+			_, _ = io.WriteString(x.conn, "\r\n")
 		}
 	}
 	if x.in.failure() != nil {
 		if c, ok := x.conn.(interface{ CloseWrite() error }); ok {
-			c.CloseWrite()
+			_ = c.CloseWrite() // it fails on a connection that has ended anyway
 		}
 	}
 }

@@ -85,6 +85,7 @@ func (c *Client) Run(ctx context.Context, r RunRequest) (res RunResult, err erro
 		return res, c.broken(ctx, res, err)
 	}
 	defer x.end()
+	//nolint:bodyclose // x.end closes the connection; Body.Close would read the rest of the job first
 	resp, err := x.answer(func(interim *http.Response) {
 		if id := interim.Header.Get(headerJob); id != "" && res.Job == "" {
 			if res.Job = id; r.Started != nil {

@@ -7,9 +7,10 @@ import (
 
 // Segment describes the shared memory. Sizes and offsets are bytes.
 type Segment struct {
-	Size    uint64       `json:"size"`   // the budget
-	Free    uint64       `json:"free"`   // of it, for links and arenas to come
-	Copied  uint64       `json:"copied"` // what the host copied into arenas since its start
+	Size    uint64       `json:"size"`    // the budget
+	Free    uint64       `json:"free"`    // of it, for links and arenas to come
+	Copied  uint64       `json:"copied"`  // what the host copied into arenas since its start
+	Crossed uint64       `json:"crossed"` // what it copied between arenas
 	Regions []Region     `json:"regions"`
 	Arenas  []Arena      `json:"arenas"`
 	Links   []Link       `json:"links"`
@@ -41,6 +42,7 @@ type Arena struct {
 	Pins          uint64       `json:"pins"`
 	Retired       uint64       `json:"retired"` // slots that are never used again
 	Copied        uint64       `json:"copied"`
+	Crossed       uint64       `json:"crossed"`
 	Leaving       bool         `json:"leaving"` // dropped, and kept until its last block is free
 	Classes       []Class      `json:"classes"`
 	Owners        []OwnerShare `json:"owners"`
@@ -96,6 +98,7 @@ func newSegment(s node.SegmentStatus, plugins []node.PluginStatus) Segment {
 	}
 	for _, a := range s.Arenas {
 		out.Copied += a.CopiedIn
+		out.Crossed += a.Crossed
 		arena := newArena(a.Stats)
 		arena.Module, arena.Leaving = a.Module, a.Leaving
 		out.Arenas = append(out.Arenas, arena)
@@ -120,7 +123,7 @@ func newSegment(s node.SegmentStatus, plugins []node.PluginStatus) Segment {
 func newArena(s arena.Stats) Arena {
 	a := Arena{
 		ID: s.Arena, Size: s.Size, Used: s.Used, Peak: s.Peak, Free: s.Free, Largest: s.Largest,
-		Fragmentation: s.Fragmentation(), Blocks: s.Blocks, Pins: s.Pins, Retired: s.Retired, Copied: s.CopiedIn,
+		Fragmentation: s.Fragmentation(), Blocks: s.Blocks, Pins: s.Pins, Retired: s.Retired, Copied: s.CopiedIn, Crossed: s.Crossed,
 		Classes: []Class{}, Owners: []OwnerShare{},
 	}
 	for _, c := range s.Classes {

@@ -34,7 +34,7 @@ func TestSocketIsTheUsersAlone(t *testing.T) {
 
 func TestOpenHomeIsRefused(t *testing.T) {
 	dir := privateDir(t)
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // what is tested
+	if err := os.Chmod(dir, 0o755); err != nil { // what is tested
 		t.Fatal(err)
 	}
 	if _, err := Listen(SocketPath(dir)); !errors.Is(err, ErrExposed) || !strings.Contains(err.Error(), "chmod 700") {

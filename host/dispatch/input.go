@@ -91,7 +91,7 @@ func (s *source) openUnknown(ctx context.Context, j *Job) error {
 			a.CountCopy(uint64(copy(v, have)))
 			freeBlock(a, s.first)
 		}
-		n, err := io.ReadFull(s.reader, v[len(have):])
+		n, err := readFull(s.reader, v[len(have):])
 		have = v[:len(have)+n]
 		ref.Length = uint64(len(have))
 		s.first = ref
@@ -100,7 +100,7 @@ func (s *source) openUnknown(ctx context.Context, j *Job) error {
 		switch limit := spec.MaxInput; {
 		case limit > 0 && ref.Length > limit:
 			return inputTooLarge(spec.Name, ref.Length, limit)
-		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		case errors.Is(err, io.EOF):
 			if len(have) == 0 {
 				s.free(a) // an empty input has no block
 			}
@@ -111,6 +111,20 @@ func (s *source) openUnknown(ctx context.Context, j *Job) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// readFull reads until b is full. It returns io.EOF where the input ends before;
+// unlike io.ReadFull it does not say so of a reader that was itself cut short.
+func readFull(r io.Reader, b []byte) (n int, err error) {
+	for n < len(b) && err == nil {
+		var m int
+		m, err = r.Read(b[n:])
+		n += m
+	}
+	if n == len(b) {
+		return n, nil
+	}
+	return n, err
 }
 
 // blank returns a new block of the host's and a view of it.
@@ -172,7 +186,7 @@ func copyBlock(to, from *arena.Arena, src arena.Ref) (arena.Ref, []byte, error) 
 		return arena.Ref{}, nil, err
 	}
 	ref, w, err := blank(to, src.Length)
-	to.CountCopy(uint64(copy(w, v)))
+	to.CountCrossing(uint64(copy(w, v)))
 	return ref, w, err
 }
 

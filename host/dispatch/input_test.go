@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"testing"
 	"testing/iotest"
 
@@ -199,16 +200,16 @@ func TestBlockInAnotherArenaIsCopiedOnce(t *testing.T) {
 	vault := h.Private("other", 1<<16)
 	caller := h.attachIn(vault, manifest("other", 1))
 	ref := caller.Put([]byte("from afar"))
-	to, from := h.Commons().Stats().CopiedIn, vault.Stats()
+	to, from := h.Commons().Stats().Crossed, vault.Stats()
 	j := h.submit(Request{Capability: "test.echo", Input: Input{Ref: ref, Owner: 2}})
 	d, _ := server.Submit()
 	if got := server.Bytes(d.Ref); string(got) != "from afar" {
 		t.Errorf("the block holds %q", got)
 	}
-	if got := h.Commons().Stats().CopiedIn - to; got != ref.Length {
+	if got := h.Commons().Stats().Crossed - to; got != ref.Length {
 		t.Errorf("%d bytes were copied", got)
 	}
-	if got := vault.Stats(); got.CopiedIn != from.CopiedIn || got.Blocks != from.Blocks {
+	if got := vault.Stats(); got.Crossed != from.Crossed || got.Blocks != from.Blocks {
 		t.Errorf("the source was %+v and is %+v", from, got)
 	}
 	server.Answer(j.ID(), []byte("back"))
@@ -220,7 +221,7 @@ func TestBlockInAnotherArenaIsCopiedOnce(t *testing.T) {
 	if err != nil || out.Arena != vault.ID() || string(caller.Bytes(out)) != "back" {
 		t.Errorf("handed %+v, %v", out, err)
 	}
-	if got := vault.Stats().CopiedIn - from.CopiedIn; got != 4 {
+	if got := vault.Stats().Crossed - from.Crossed; got != 4 {
 		t.Errorf("%d bytes were copied back", got)
 	}
 	h.hostHolds(0)
@@ -276,4 +277,29 @@ func TestInputIsPassedOnAlongAChainOfCalls(t *testing.T) {
 			}
 		})
 	}
+}
+
+// cutShort is a reader whose source broke off, as a truncated upload does.
+type cutShort struct{ io.Reader }
+
+func (c cutShort) Read(b []byte) (int, error) {
+	n, err := c.Reader.Read(b)
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+func TestInputThatIsCutShortIsNotTakenForWhole(t *testing.T) {
+	h := open(t, Options{})
+	h.attach(manifest("test", 1, echo, stream))
+	for _, capability := range []string{"test.echo", "test.stream"} {
+		_, err := h.engine.Submit(within(t), Request{
+			Capability: capability, Input: Input{Reader: cutShort{strings.NewReader("half of")}, Size: -1},
+		})
+		if !errors.Is(err, wire.ErrCanceled) {
+			t.Errorf("%s: %v", capability, err)
+		}
+	}
+	h.hostHolds(0)
 }

@@ -33,7 +33,7 @@ func (i *Instance) lease(d *ring.Descriptor) error {
 		answer.Ref.Length = i.arena.Capacity(ref)
 	}
 	err = i.credit(&answer)
-	for wait := creditWait; errors.Is(err, ring.ErrFull) && wait > 0 && !i.stop.Load(); wait -= creditPause {
+	for until := time.Now().Add(creditWait); errors.Is(err, ring.ErrFull) && time.Now().Before(until) && !i.stop.Load(); {
 		time.Sleep(creditPause)
 		err = i.credit(&answer)
 	}

@@ -6,6 +6,7 @@ import (
 	"math"
 	"strings"
 	"sync"
+	"runtime"
 	"testing"
 	"time"
 
@@ -56,8 +57,10 @@ func TestDeadlineEndsAJobThatWaits(t *testing.T) {
 		t.Errorf("outcome: %+v", o)
 	}
 	j.Close()
-	j.unit.mu.Lock() // abandon has been
-	j.unit.mu.Unlock()
+	// The outcome is told first; the queue lets go of the job a moment later.
+	for waiting := 1; waiting > 0; _, waiting, _ = j.unit.load() {
+		runtime.Gosched()
+	}
 	p.Submit()
 	p.Sync()
 	p.Idle()

@@ -48,12 +48,12 @@ func (s *source) read(j *Job) (ref arena.Ref, last bool, err error) {
 	if err != nil {
 		return arena.Ref{}, false, err
 	}
-	got, err := io.ReadFull(s.reader, v)
+	got, err := readFull(s.reader, v)
 	a.CountCopy(uint64(got))
 	total := j.inBytes.Add(uint64(got))
 	switch {
 	case err == nil:
-	case s.left < 0 && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)):
+	case s.left < 0 && errors.Is(err, io.EOF):
 		last = true
 	default:
 		freeBlock(a, ref)

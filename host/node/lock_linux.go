@@ -24,7 +24,8 @@ func lockHome(home string) (*os.File, error) {
 		return nil, fmt.Errorf("another node uses %s (process %s); stop it, or give this one a folder of its own with --home",
 			home, strings.TrimSpace(string(who[:n])))
 	}
-	if err := f.Truncate(0); err == nil {
+	err = f.Truncate(0)
+	if err == nil {
 		_, err = fmt.Fprintf(f, "%d\n", os.Getpid())
 	}
 	if err != nil {

@@ -219,7 +219,7 @@ func (n *Node) prepareHome() error {
 		return err
 	}
 	n.lock = lock
-	if err := os.MkdirAll(n.opts.PluginsDir, 0o755); err != nil {
+	if err := os.MkdirAll(n.opts.PluginsDir, 0o750); err != nil {
 		return fmt.Errorf("the plugins folder: %w", err)
 	}
 	// A unix socket's path holds 107 bytes, so the sockets cannot lie under a home

@@ -7,6 +7,7 @@ package nodetest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -55,7 +56,7 @@ func Build(t testing.TB, pkg string) string {
 		return path
 	}
 	if buildDir == "" {
-		dir, err := os.MkdirTemp("", "inos-test-")
+		dir, err := os.MkdirTemp("", "inos-test-") //nolint:usetesting // later tests use what this one built
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -168,7 +169,7 @@ func Collect(ctx context.Context, j *dispatch.Job) ([]byte, dispatch.Outcome, er
 	var out bytes.Buffer
 	for {
 		p, err := j.Next(ctx)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 
@@ -154,7 +155,7 @@ func honest(name string) []sdk.Capability {
 func invert(j *sdk.Job) error {
 	for {
 		in, err := j.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {

@@ -45,6 +45,9 @@ func plugin(name string) *sdk.Plugin {
 		p.Dependencies = []sdk.Dependency{{Module: "nobody"}}
 	case strings.HasPrefix(name, "sickly"):
 		p.SelfTest = name + ".plain"
+	case strings.HasPrefix(name, "fatal"):
+		p.SelfTest = name + ".poison"
 	}
+	farewell(p)
 	return p
 }

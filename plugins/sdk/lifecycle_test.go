@@ -65,17 +65,22 @@ func TestStopRunsAfterTheLastJobAndStillHasTheNode(t *testing.T) {
 
 func TestStopDoesNotRunBesideJobsThatIgnoreTheirEnd(t *testing.T) {
 	begun, release := make(chan struct{}), make(chan struct{})
-	p := runs(Capability{Handle: func(*Job) error { close(begun); <-release; return nil }})
+	ctx, giveUp := context.WithCancel(context.Background())
+	p := runs(Capability{Handle: func(j *Job) error {
+		close(begun)
+		<-j.Context().Done()
+		giveUp() // the host waits no longer
+		<-release
+		return nil
+	}})
 	var stops atomic.Int32
 	p.Stop = func(context.Context) error { stops.Add(1); return nil }
 	h := serve(t, p)
 	defer close(release)
 	h.submit(arena.Ref{})
 	<-begun
-	ctx, stop := context.WithCancel(context.Background())
-	stop()
 	r, err := h.Command(ctx, wire.Command{Body: wire.Stop{}})
-	if err != nil || r.Err == nil {
+	if err != nil || r.Err == nil || !strings.Contains(r.Err.Message, "1 jobs are still running") {
 		t.Errorf("stop said %v, %v", r.Err, err)
 	}
 	if stops.Load() != 0 {
@@ -133,7 +138,9 @@ func TestHealthIsToldWhileAnotherCommandIsObeyed(t *testing.T) {
 		t.Errorf("health %+v, %v", r.Health, err)
 	}
 	close(release)
-	h.finish(job)
+	if done, _, failure := h.finish(job); status(done) != compute.Status_success {
+		t.Errorf("the job ended %s, %v", status(done), failure)
+	}
 	if err := <-drained; err != nil {
 		t.Error(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -244,18 +245,32 @@ func TestLeaseThatComesWithTheCancellationIsNotLost(t *testing.T) {
 	l := newLeases()
 	ctx, stop := context.WithCancel(context.Background())
 	stop()
-	for range 20000 {
-		number, c, err := l.request()
-		if err != nil {
-			t.Fatal(err)
-		}
-		taken := make(chan bool, 1)
-		go func() { taken <- l.answer(number, grant{block: block{bytes: make([]byte, 1)}}) }()
-		b, _ := l.await(ctx, number, c)
-		if has, gone := b.bytes != nil, <-taken; has != gone {
-			t.Fatalf("the answer was delivered: %t; it arrived: %t", gone, has)
-		}
+	var pairs sync.WaitGroup
+	for range 8 { // more than there are processors, so that they meet everywhere
+		pairs.Go(func() {
+			numbers, delivered := make(chan uint32), make(chan bool)
+			defer close(numbers)
+			go func() {
+				for n := range numbers {
+					delivered <- l.answer(n, grant{block: block{bytes: make([]byte, 1)}})
+				}
+			}()
+			for range 20000 {
+				number, c, err := l.request()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				numbers <- number
+				b, _ := l.await(ctx, number, c)
+				if has, gone := b.bytes != nil, <-delivered; has != gone {
+					t.Errorf("the answer was delivered: %t; it arrived: %t", gone, has)
+					return
+				}
+			}
+		})
 	}
+	pairs.Wait()
 }
 
 func TestEndOfTheSessionFailsThoseWhoWaitForMemory(t *testing.T) {

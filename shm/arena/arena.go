@@ -32,8 +32,9 @@ const Host Owner = 0
 // A block has one owner, who holds one reference to it. Others who read it hold
 // references of their own (Retain, Release). It is freed when the last is gone.
 type Arena struct {
-	id     uint16
-	copied atomic.Uint64
+	id      uint16
+	copied  atomic.Uint64
+	crossed atomic.Uint64
 
 	mu     sync.Mutex // guards all below
 	memory mem.Region
@@ -219,9 +220,13 @@ func (a *Arena) Reclaim(o Owner) (blocks int, bytes uint64) {
 	return blocks, bytes
 }
 
-// CountCopy adds n to the bytes that the host copied into this arena, which is
-// how a claim of zero copies is checked.
+// CountCopy adds n to the bytes that the host copied into this arena from outside
+// the segment. Such counts are how a claim of zero copies is checked.
 func (a *Arena) CountCopy(n uint64) { a.copied.Add(n) }
+
+// CountCrossing adds n to the bytes that the host copied into this arena from
+// another one.
+func (a *Arena) CountCrossing(n uint64) { a.crossed.Add(n) }
 
 // drop takes one reference away and reports whether it was the last.
 func (a *Arena) drop(slot uint32, r *row) bool {

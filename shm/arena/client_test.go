@@ -51,7 +51,9 @@ func FuzzReference(f *testing.F) {
 		}
 		f.Add(ref.Arena, ref.Slot, ref.Generation, ref.Offset, ref.Length, uint32(i%4))
 		if i%3 == 0 {
-			a.Release(ref)
+			if err := a.Release(ref); err != nil {
+				f.Fatal(err)
+			}
 			continue
 		}
 		live[ref.Slot] = ref

@@ -17,6 +17,7 @@ type Stats struct {
 	Pins     uint64
 	Retired  uint64 // slots that will never be used again
 	CopiedIn uint64 // what the host copied into the arena, see CountCopy
+	Crossed  uint64 // what it copied from another arena, see CountCrossing
 
 	Classes []ClassStats // every slab class, smallest first
 	Orders  []OrderStats // sizes of which there are free blocks, smallest first
@@ -64,7 +65,7 @@ func (a *Arena) Stats() Stats {
 	s := Stats{
 		Arena: a.id, Size: a.heap.size(), Used: a.used, Peak: a.peak,
 		Free: runs.free << pageShift, Largest: longest << pageShift,
-		Blocks: a.table.blocks, Pins: a.pins, Retired: a.table.retired, CopiedIn: a.copied.Load(),
+		Blocks: a.table.blocks, Pins: a.pins, Retired: a.table.retired, CopiedIn: a.copied.Load(), Crossed: a.crossed.Load(),
 	}
 	for c, class := range a.heap.slabs.classes {
 		size := classBytes(c)

@@ -47,7 +47,7 @@ func newEventBed(f *os.File) (*eventBed, error) {
 	e.look = func(uintptr) bool { return e.done() }
 	one := binary.NativeEndian.AppendUint64(nil, 1)
 	// The counter is full after 2^64 of these, or when the peer spoils its own bell.
-	e.kick = func(fd uintptr) { unix.Write(int(fd), one) }
+	e.kick = func(fd uintptr) { _, _ = unix.Write(int(fd), one) }
 	return e, nil
 }
 

@@ -27,7 +27,9 @@ func look(t testing.TB, r *Reader) {
 			t.Fatalf("asked for %q, got %q", id, m.ID)
 		}
 	}
-	r.Capability("ml.infer")
+	if id, err := r.Capability("ml.infer"); (err == nil) != (id != "") {
+		t.Fatalf("capability: %q, %v", id, err)
+	}
 	r.Changes()
 }
 

@@ -61,7 +61,11 @@ func TestAnotherProcessReadsTheSameModules(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer syscall.Munmap(b)
+	t.Cleanup(func() {
+		if err := syscall.Munmap(b); err != nil {
+			t.Error(err)
+		}
+	})
 	w, err := NewWriter(carve(b))
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 
@@ -41,9 +42,13 @@ func TestReaderAndWriterAgreeAfterAnyChanges(t *testing.T) {
 			id := rapid.StringMatching(`[a-f]`).Draw(rt, "which")
 			switch rapid.IntRange(0, 3).Draw(rt, "change") {
 			case 0:
-				w.Update(id, StateServing, 1, 2)
+				if _, err := w.Update(id, StateServing, 1, 2); err != nil && !errors.Is(err, ErrUnknown) {
+					rt.Fatal(err)
+				}
 			case 1:
-				w.Remove(id)
+				if err := w.Remove(id); err != nil && !errors.Is(err, ErrUnknown) {
+					rt.Fatal(err)
+				}
 			default:
 				if _, _, err := w.Register(drawModule(rt)); err != nil {
 					rt.Fatal(err)

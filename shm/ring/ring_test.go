@@ -109,6 +109,22 @@ func age(p *Producer, c *Consumer, r mem.Region, n uint64) {
 	r.Store64(consumerLine, n)
 }
 
+// push puts d into a ring that has room.
+func push(t *testing.T, p *Producer, d *Descriptor) {
+	t.Helper()
+	if err := p.Push(d); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// pop takes from a ring that holds something.
+func pop(t *testing.T, c *Consumer, d *Descriptor) {
+	t.Helper()
+	if ok, err := c.Pop(d); !ok || err != nil {
+		t.Fatalf("popped: %v, %v", ok, err)
+	}
+}
+
 func TestRingRejectsForgedHead(t *testing.T) {
 	for name, forged := range map[string]uint64{
 		"back by one":    4,
@@ -122,11 +138,11 @@ func TestRingRejectsForgedHead(t *testing.T) {
 			p, c, r := newRing(t, 16)
 			var d Descriptor
 			for range 5 {
-				p.Push(&d)
-				c.Pop(&d)
+				push(t, p, &d)
+				pop(t, c, &d)
 			}
 			for range 3 {
-				p.Push(&d)
+				push(t, p, &d)
 			}
 			if free := p.Free(); free != 13 {
 				t.Fatalf("%d free before the forgery", free)
@@ -154,7 +170,7 @@ func TestFullRingRejectsForgedHead(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := p.Push(&d); err != ErrFull {
+	if err := p.Push(&d); !errors.Is(err, ErrFull) {
 		t.Fatalf("seventeenth of 16: %v", err)
 	}
 	r.Store64(consumerLine, 17)
@@ -179,7 +195,7 @@ func TestRingRejectsForgedSequence(t *testing.T) {
 			if ok, err := c.Pop(&d); ok || !errors.Is(err, ErrForged) {
 				t.Errorf("popped: %v, %v", ok, err)
 			}
-			p.Push(&d)
+			push(t, p, &d)
 			if ok, err := c.Pop(&d); ok || !errors.Is(err, ErrForged) || c.Err() == nil || !c.Ready() {
 				t.Errorf("the ring recovered: %v, %v", ok, err)
 			}
@@ -191,9 +207,9 @@ func TestRingRejectsForgedSequence(t *testing.T) {
 // reach the descriptor that was taken.
 func TestConsumerKeepsNothingInTheRing(t *testing.T) {
 	p, c, r := newRing(t, 16)
-	p.Push(&golden)
+	push(t, p, &golden)
 	var d Descriptor
-	c.Pop(&d)
+	pop(t, c, &d)
 	for i := range r.Bytes() {
 		r.Bytes()[i] = 0xff
 	}
@@ -206,8 +222,12 @@ func TestRingAllocatesNothing(t *testing.T) {
 	p, c, _ := newRing(t, 16)
 	var d Descriptor
 	for name, f := range map[string]func(){
-		"push and pop": func() { p.Push(&golden); c.Pop(&d) },
-		"empty":        func() { c.Pop(&d); c.Ready(); p.Free() },
+		"push and pop": func() { push(t, p, &golden); pop(t, c, &d) },
+		"empty": func() {
+			if ok, err := c.Pop(&d); ok || err != nil || c.Ready() || p.Free() != 16 {
+				t.Fatalf("popped: %v, %v", ok, err)
+			}
+		},
 	} {
 		if n := testing.AllocsPerRun(1000, f); n != 0 {
 			t.Errorf("%s allocates %v times", name, n)
@@ -215,7 +235,12 @@ func TestRingAllocatesNothing(t *testing.T) {
 	}
 	for p.Push(&d) == nil {
 	}
-	if n := testing.AllocsPerRun(1000, func() { p.Push(&d) }); n != 0 {
+	refused := func() {
+		if err := p.Push(&d); !errors.Is(err, ErrFull) {
+			t.Fatal(err)
+		}
+	}
+	if n := testing.AllocsPerRun(1000, refused); n != 0 {
 		t.Errorf("a full ring allocates %v times", n)
 	}
 }
@@ -241,7 +266,10 @@ func BenchmarkPush(b *testing.B) {
 	d := golden
 	b.ReportAllocs()
 	for b.Loop() {
-		if p.Push(&d) == ErrFull {
+		if err := p.Push(&d); err != nil {
+			if !errors.Is(err, ErrFull) {
+				b.Fatal(err)
+			}
 			b.StopTimer()
 			for ok := true; ok; {
 				ok, _ = c.Pop(&d)

@@ -99,9 +99,13 @@ func (a *Attached) mmap(what string, fd int, size uint64, prot, seals int) (mem.
 		return mem.Region{}, fmt.Errorf("%w: the %s has %d bytes, the message says %d", ErrIncompatible, what, st.Size, size)
 	}
 	seals |= sealAlways
-	if has, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0); err != nil || has&seals != seals {
-		return mem.Region{}, fmt.Errorf("%w: the %s has seals %#x, not %#x: somebody could take its memory away (%v)",
-			ErrIncompatible, what, has, seals, err)
+	has, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0)
+	if err != nil {
+		return mem.Region{}, fmt.Errorf("%w: the %s cannot be sealed: somebody could take its memory away: %w", ErrIncompatible, what, err)
+	}
+	if has&seals != seals {
+		return mem.Region{}, fmt.Errorf("%w: the %s has seals %#x, not %#x: somebody could take its memory away",
+			ErrIncompatible, what, has, seals)
 	}
 	b, err := unix.Mmap(fd, 0, int(size), prot, unix.MAP_SHARED)
 	if err != nil {

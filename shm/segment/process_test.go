@@ -147,13 +147,16 @@ func TestJobsCrossProcesses(t *testing.T) {
 				if got, err := a.View(d.Ref); err != nil || string(got) != strings.ToUpper(text) {
 					t.Fatalf("got %q, %v", got, err)
 				}
-				a.Release(in)
-				a.Release(out)
+				if err := errors.Join(a.Release(in), a.Release(out)); err != nil {
+					t.Fatal(err)
+				}
 			}
 			if u := s.Usage().Links[0]; u.Submitted != 500 || u.Completed != 500 || u.Credited != 500 || u.Heartbeat < 500 {
 				t.Errorf("usage %+v", u)
 			}
-			l.Submissions.Push(&ring.Descriptor{Kind: system.DescriptorKind_cancel})
+			if err := l.Submissions.Push(&ring.Descriptor{Kind: system.DescriptorKind_cancel}); err != nil {
+				t.Fatal(err)
+			}
 			l.PluginBell.Ring()
 			child.Wait(t)
 		})

@@ -217,7 +217,11 @@ func TestArenaStaysMappedWhileHeld(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			return func() { a.Release(ref) }
+			return func() {
+				if err := a.Release(ref); err != nil {
+					t.Error(err)
+				}
+			}
 		},
 	} {
 		before := holding(t)

@@ -66,7 +66,7 @@ func TestNodeThatCannotBeMadeSaysWhy(t *testing.T) {
 		t.Fatal(err)
 	}
 	inos(t, append(args, "--home", file)...).wants(t, exitFailed, "not a directory")
-	if err := os.Chmod(home, 0o755); err != nil { //nolint:gosec // what is tested
+	if err := os.Chmod(home, 0o755); err != nil { // what is tested
 		t.Fatal(err)
 	}
 	inos(t, append(args, "--home", home, "--segment", "8MiB")...).wants(t, exitFailed, "chmod 700")
@@ -92,7 +92,7 @@ func TestDoctorFailsOnAHomeOpenToOthers(t *testing.T) {
 	if err := json.Unmarshal([]byte(s.out), &report); err != nil || len(report.Findings) < 10 {
 		t.Errorf("%+v, %v", report, err)
 	}
-	if err := os.Chmod(home, 0o755); err != nil { //nolint:gosec // what is tested
+	if err := os.Chmod(home, 0o755); err != nil { // what is tested
 		t.Fatal(err)
 	}
 	inos(t, "doctor", "--home", home).wants(t, exitFailed, "fail", "chmod 700", "does not run here")

@@ -52,7 +52,8 @@ another arena. What passes between processes of one arena is a reference.`,
 }
 
 func (a *app) showSegment(s api.Segment) {
-	fmt.Fprintf(a.out, "%s in all, %s not given to anybody, %s copied in since the start\n\n", units.Size(s.Size), units.Size(s.Free), units.Size(s.Copied))
+	fmt.Fprintf(a.out, "%s in all, %s not given to anybody\nCopied since the start: %s into the segment, %s between arenas, nothing between processes of one arena\n\n",
+		units.Size(s.Size), units.Size(s.Free), units.Size(s.Copied), units.Size(s.Crossed))
 	plugins := map[uint32]string{0: "host"}
 	for _, o := range s.Owners {
 		plugins[o.Instance] = o.Plugin
