@@ -85,31 +85,31 @@ var handlers = map[string]func(*act) error{
 	"test.early": func(a *act) error { _, _ = a.next(); return failure },
 	"test.hang": func(a *act) error {
 		a.puppet.hanging <- a.id
-		<-a.cancelled
-		return errCancelled
+		<-a.canceled
+		return errCanceled
 	},
 	"test.need": func(*act) error { return nil },
 }
 
 // act is a job in the hands of the puppet.
 type act struct {
-	id        uint64
-	puppet    *puppet
-	in        chan []byte
-	room      chan struct{} // pieces of output that may be sent
-	cancelled chan struct{}
-	result    []byte
+	id       uint64
+	puppet   *puppet
+	in       chan []byte
+	room     chan struct{} // pieces of output that may be sent
+	canceled chan struct{}
+	result   []byte
 }
 
-var errCancelled = wire.NewError(base.Code_canceled, "", "the puppet was told to stop")
+var errCanceled = wire.NewError(base.Code_canceled, "", "the puppet was told to stop")
 
 // next returns the next piece of input, nil after the last.
 func (a *act) next() ([]byte, error) {
 	select {
 	case in := <-a.in:
 		return in, nil
-	case <-a.cancelled:
-		return nil, errCancelled
+	case <-a.canceled:
+		return nil, errCanceled
 	}
 }
 
@@ -117,8 +117,8 @@ func (a *act) next() ([]byte, error) {
 func (a *act) emit(b []byte) error {
 	select {
 	case <-a.room:
-	case <-a.cancelled:
-		return errCancelled
+	case <-a.canceled:
+		return errCanceled
 	}
 	ref, err := a.puppet.copyOut(b)
 	if err != nil {
@@ -209,7 +209,7 @@ func (p *puppet) handle(d *ring.Descriptor) {
 	p.mu.Unlock()
 	switch {
 	case d.Kind == system.DescriptorKind_submit:
-		a = &act{id: d.Job, puppet: p, in: make(chan []byte, wire.StreamWindow+1), room: make(chan struct{}, 2*wire.StreamWindow), cancelled: make(chan struct{})}
+		a = &act{id: d.Job, puppet: p, in: make(chan []byte, wire.StreamWindow+1), room: make(chan struct{}, 2*wire.StreamWindow), canceled: make(chan struct{})}
 		for range wire.StreamWindow {
 			a.room <- struct{}{}
 		}
@@ -227,7 +227,7 @@ func (p *puppet) handle(d *ring.Descriptor) {
 			a.room <- struct{}{}
 		}
 	case d.Kind == system.DescriptorKind_cancel:
-		close(a.cancelled)
+		close(a.canceled)
 	}
 }
 

@@ -236,7 +236,7 @@ func TestClientThatGoesAwayCancelsItsJob(t *testing.T) {
 	}
 	o, err := job.Wait(t.Context())
 	if err != nil || o.Err == nil || o.Err.Code != base.Code_canceled {
-		t.Errorf("outcome %+v, %v; want it cancelled", o, err)
+		t.Errorf("outcome %+v, %v; want it canceled", o, err)
 	}
 }
 
@@ -260,7 +260,7 @@ func TestClientThatGoesAwayIsMissedThoughNobodyReads(t *testing.T) {
 	}
 	o, err := job.Wait(t.Context())
 	if err != nil || o.Err == nil || o.Err.Code != base.Code_canceled {
-		t.Errorf("outcome %+v, %v; want it cancelled", o, err)
+		t.Errorf("outcome %+v, %v; want it canceled", o, err)
 	}
 }
 
@@ -334,7 +334,7 @@ func TestSecondJobWithAKeyIsRefused(t *testing.T) {
 		t.Errorf("the first is %+v, %v", j, err)
 	}
 	if j, err := d.client.Cancel(t.Context(), id); err != nil || j.State != "canceled" {
-		t.Errorf("cancelled, it is %+v, %v", j, err)
+		t.Errorf("canceled, it is %+v, %v", j, err)
 	}
 	if err := <-ended; !errors.Is(err, wire.ErrCanceled) {
 		t.Errorf("its caller heard %v, want ErrCanceled", err)

@@ -71,7 +71,7 @@ func (r RunRequest) query() url.Values {
 }
 
 // Run runs a job and waits for its end. A job that failed is an error, a
-// *wire.Error, and a result that says more. When ctx ends, the job is cancelled.
+// *wire.Error, and a result that says more. When ctx ends, the job is canceled.
 func (c *Client) Run(ctx context.Context, r RunRequest) (res RunResult, err error) {
 	conn, err := c.dial(ctx)
 	if err != nil {

@@ -20,7 +20,7 @@ type Options struct {
 	// is refused at once.
 	MaxRequests int
 	// Stall is how long a client may take to give the next bytes of input or to
-	// take the next bytes of output before its job is cancelled, default 10 min.
+	// take the next bytes of output before its job is canceled, default 10 min.
 	Stall time.Duration
 	// Logger receives what the server has to say.
 	Logger hclog.Logger
@@ -99,7 +99,7 @@ func (s *Server) Close(ctx context.Context) error {
 	err := s.http.Shutdown(ctx)
 	s.stop(errStopping)
 	if err != nil {
-		// What was cancelled gets a moment to say so to its client.
+		// What was canceled gets a moment to say so to its client.
 		grace, cancel := context.WithTimeout(context.Background(), 4*linger)
 		defer cancel()
 		if s.http.Shutdown(grace) != nil {

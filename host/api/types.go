@@ -62,16 +62,6 @@ type Param struct {
 	Choices     []string `json:"choices,omitempty"`
 }
 
-// Runnable reports whether a job needs no parameters.
-func (c Capability) Runnable() bool {
-	for _, p := range c.Params {
-		if p.Required {
-			return false
-		}
-	}
-	return true
-}
-
 func newCapability(c wire.Capability) Capability {
 	out := Capability{
 		Name: c.Name, Description: c.Description, Params: []Param{}, MaxInput: c.MaxInput, MaxOutput: c.MaxOutput,

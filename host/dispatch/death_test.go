@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"inos/plugins/sdk/wire"
 	"inos/protocols/base/v1"
@@ -109,7 +110,7 @@ func TestCompletionsLeftOnTheRingAreHonoured(t *testing.T) {
 }
 
 func TestCancelledJobStaysCancelledWhenItsProcessDies(t *testing.T) {
-	h := open(t, Options{})
+	h := open(t, Options{CancelGrace: time.Hour})
 	p := h.attach(manifest("test", 1, echo))
 	j := h.ask("test.echo", []byte("x"))
 	p.Submit()
@@ -120,6 +121,9 @@ func TestCancelledJobStaysCancelledWhenItsProcessDies(t *testing.T) {
 		t.Errorf("outcome: %+v", o)
 	}
 	h.hostHolds(0)
+	if j.grace.Stop() {
+		t.Error("the watchdog of a dead process still ran")
+	}
 	h.attach(manifest("test", 1, echo)).Idle()
 }
 

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"errors"
+	"runtime"
 	"testing"
 
 	"inos/protocols/compute/v1"
@@ -128,6 +129,9 @@ func TestManyRequestsAtOnceAreAllAnswered(t *testing.T) {
 	const n = 14
 	for number := range uint32(n) {
 		p.Send(ring.Descriptor{Kind: system.DescriptorKind_leaseRequest, Aux: 1000 + number, Ref: arena.Ref{Length: 100}})
+	}
+	for p.Completions.Free() == smallRing-n { // until the host has begun to answer
+		runtime.Gosched()
 	}
 	for answers := 0; answers < n; {
 		if d := p.Credit(); d.Aux >= 1000 {

@@ -1,12 +1,11 @@
 package dispatch
 
 import (
+	"context"
 	"errors"
-	"io"
 	"math"
-	"strings"
-	"sync"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -80,8 +79,8 @@ func TestPassedDeadlineRefusesTheJob(t *testing.T) {
 func TestOutcomeBeforeTheQueueLeavesNothingInIt(t *testing.T) {
 	h := open(t, Options{})
 	p := h.attach(manifest("test", 1, echo))
-	h.ask("test.echo", nil)
-	j, err := h.engine.admit(t.Context(), Request{Capability: "test.echo", Input: inputOf([]byte("x")), Params: nil, Key: "k"})
+	many(2, func(int) *Job { return h.ask("test.echo", nil) }) // one runs, and one waits before it
+	j, err := h.engine.admit(t.Context(), Request{Capability: "test.echo", Input: inputOf([]byte("x")), Key: "k"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +90,7 @@ func TestOutcomeBeforeTheQueueLeavesNothingInIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.hostHolds(0)
-	if _, waiting, _ := j.unit.load(); waiting != 0 {
+	if _, waiting, _ := j.unit.load(); waiting != 1 {
 		t.Errorf("%d jobs wait", waiting)
 	}
 	h.expect(j, compute.Status_canceled)
@@ -374,42 +373,39 @@ func TestFailureIsExplainedInThePluginsWords(t *testing.T) {
 
 // Pieces that come at once wake as many as wait.
 func TestEveryWaiterForOutputIsWoken(t *testing.T) {
-	h := open(t, Options{})
-	p := h.attach(manifest("test", 1, stream))
-	for range 50 {
-		j := h.ask("test.stream", nil)
-		p.Submit()
-		var waiters sync.WaitGroup
-		for range wire.StreamWindow {
-			waiters.Go(func() {
-				piece, err := j.Next(within(t))
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				piece.Release()
-			})
-		}
-		var refs []arena.Ref
-		for range wire.StreamWindow {
-			refs = append(refs, p.Put([]byte("x")))
-		}
-		for _, ref := range refs {
-			d := ring.Descriptor{Kind: system.DescriptorKind_output, Job: j.ID(), Ref: ref}
-			if err := p.Completions.Push(&d); err != nil {
-				t.Fatal(err)
-			}
-		}
-		p.HostBell.Ring()
-		waiters.Wait()
-		for range wire.StreamWindow {
-			p.Expect(system.DescriptorKind_ack)
-		}
-		p.Done(j.ID(), compute.Status_success, arena.Ref{})
-		if _, err := j.Next(within(t)); !errors.Is(err, io.EOF) {
-			t.Fatal(err)
+	j := &Job{wake: make(chan struct{}, 1), done: make(chan struct{})}
+	got := make(chan error)
+	for range 2 {
+		ctx := awaited{within(t), make(chan struct{}, 1)}
+		go func() {
+			_, err := j.Next(ctx)
+			got <- err
+		}()
+		<-ctx.waits
+	}
+	j.mu.Lock() // two come before anybody looks, and leave one sign
+	j.pieces = append(j.pieces, new(Piece), new(Piece))
+	j.mu.Unlock()
+	j.alert()
+	for range 2 {
+		if err := <-got; err != nil {
+			t.Error(err)
 		}
 	}
+}
+
+// awaited is a context that tells when somebody begins to wait for its end.
+type awaited struct {
+	context.Context
+	waits chan struct{}
+}
+
+func (a awaited) Done() <-chan struct{} {
+	select {
+	case a.waits <- struct{}{}:
+	default:
+	}
+	return a.Context.Done()
 }
 
 func TestBadParametersRefuseTheJob(t *testing.T) {

@@ -115,6 +115,25 @@ func TestStreamMayEndBeforeItsInput(t *testing.T) {
 	h.hostHolds(0)
 }
 
+// Who finds that the job no longer runs must not decide what became of it: that
+// is for the one who ended it, and may still be on its way.
+func TestPumpDecidesNothingAboutAJobThatHasEnded(t *testing.T) {
+	h := open(t, Options{})
+	p := h.attach(manifest("test", 1, stream))
+	j, err := h.engine.admit(t.Context(), Request{Capability: "test.stream", Input: Input{Reader: new(reads), Size: -1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.state, j.in.pumped = ended, make(chan struct{})
+	j.in.pump(j, p.inst)
+	if j.over() {
+		t.Errorf("the pump says %v", j.outcome.Err)
+	}
+	j.release()
+	j.settle(Outcome{})
+	h.hostHolds(0)
+}
+
 func TestReaderThatFailsEndsTheStream(t *testing.T) {
 	for name, r := range map[string]Input{
 		"with an error": {Reader: io.MultiReader(bytes.NewReader(bytesOf(2*piece+1)), iotest.ErrReader(errBroken)), Size: -1},

@@ -175,8 +175,17 @@ func (j *Job) writeHead(r Request) error {
 
 // ArenaError tells the caller of a job that the arena cannot hold it.
 func ArenaError(err error) error {
-	if errors.Is(err, arena.ErrFull) || errors.Is(err, arena.ErrTooLarge) {
-		return wire.NewError(base.Code_resourceExhausted, "wait for other jobs to end, or start the node with a larger --segment", "%v", err)
+	var full *arena.FullError
+	switch {
+	case errors.As(err, &full):
+		return wire.NewError(base.Code_resourceExhausted, "wait for other jobs to end, or start the node with a larger --segment",
+			"the arena is full: %d bytes wanted, %d free, at most %d in one piece", full.Wanted, full.Free, full.Largest)
+	case errors.Is(err, arena.ErrTooLarge):
+		e := wire.NewError(base.Code_resourceExhausted, "use a capability that streams, or start the node with a larger --segment",
+			"larger than the whole arena of the plugin: %v", err)
+		e.Temporary = false
+		return e
+	default:
+		return err
 	}
-	return err
 }

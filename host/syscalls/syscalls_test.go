@@ -118,15 +118,35 @@ func TestCallOfTheFirstJobWaitsUntilTheHostIsReady(t *testing.T) {
 	p := s.attach(manifest("test", "test.run"))
 	k := s.kernelFor(p.Instance, manifest("test"), s.Commons())
 	j := p.serving(dispatch.Request{Capability: "test.run"})
-	ended := make(chan error)
+	ended := make(chan error, 1)
+	ctx := awaited{context.Background(), make(chan struct{}, 1)}
 	go func() {
-		_, err := k.Syscall(context.Background(), wire.Syscall{Job: j.ID(), Body: wire.Lease{Bytes: 10}})
+		_, err := k.Syscall(ctx, wire.Syscall{Job: j.ID(), Body: wire.Lease{Bytes: 10}})
 		ended <- err
 	}()
+	select {
+	case <-ctx.waits:
+	case err := <-ended:
+		t.Fatalf("answered at once: %v", err)
+	}
 	k.Serve(p.inst)
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
+}
+
+// awaited is a context that tells when somebody begins to wait for its end.
+type awaited struct {
+	context.Context
+	waits chan struct{}
+}
+
+func (a awaited) Done() <-chan struct{} {
+	select {
+	case a.waits <- struct{}{}:
+	default:
+	}
+	return a.Context.Done()
 }
 
 func TestCallsSpeakForJobsOfTheirOwnProcessOnly(t *testing.T) {

@@ -1,7 +1,9 @@
 package sdk
 
 import (
-	"runtime/debug"
+	"fmt"
+	"runtime"
+	"strings"
 
 	"inos/plugins/sdk/wire"
 	"inos/protocols/base/v1"
@@ -33,10 +35,24 @@ func Errorf(code Code, hint, format string, args ...any) error {
 	return wire.NewError(code, hint, format, args...)
 }
 
-// stackLimit bounds what one panic may put into the log.
-const stackLimit = 8 << 10
+// maxFrames bounds what one panic puts into the log.
+const maxFrames = 24
 
+// stack names the callers of a panic in one line, the innermost first, since a
+// line is what a log keeps together.
 func stack() string {
-	s := debug.Stack()
-	return string(s[:min(len(s), stackLimit)])
+	var callers [64]uintptr
+	frames := runtime.CallersFrames(callers[:runtime.Callers(0, callers[:])])
+	var list []string
+	for panicked := false; len(list) < maxFrames; {
+		f, more := frames.Next()
+		if panicked && f.Function != "" {
+			list = append(list, fmt.Sprintf("%s (%s:%d)", f.Function, f.File, f.Line))
+		}
+		panicked = panicked || f.Function == "runtime.gopanic"
+		if !more {
+			break
+		}
+	}
+	return strings.Join(list, " < ")
 }

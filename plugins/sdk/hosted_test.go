@@ -216,14 +216,9 @@ func (h *hosted) grant(request ring.Descriptor) {
 	h.link.PluginBell.Ring()
 }
 
-// await returns the next descriptor of a kind. It takes back what the plugin
+// await returns the next descriptor of some kinds. It takes back what the plugin
 // releases; everything else is kept for later.
-func (h *hosted) await(kind system.DescriptorKind) ring.Descriptor {
-	h.Helper()
-	return h.awaitAny(kind)
-}
-
-func (h *hosted) awaitAny(kinds ...system.DescriptorKind) ring.Descriptor {
+func (h *hosted) await(kinds ...system.DescriptorKind) ring.Descriptor {
 	h.Helper()
 	wanted := func(d ring.Descriptor) bool { return slices.Contains(kinds, d.Kind) }
 	if i := slices.IndexFunc(h.late, wanted); i >= 0 {
@@ -264,7 +259,7 @@ func (h *hosted) pop(deadline time.Time) (d ring.Descriptor, ok bool) {
 func (h *hosted) finish(job uint64) (done ring.Descriptor, out []byte, failure *wire.Error) {
 	h.Helper()
 	for {
-		d := h.awaitAny(system.DescriptorKind_leaseRequest, system.DescriptorKind_output, system.DescriptorKind_resultHead, system.DescriptorKind_done)
+		d := h.await(system.DescriptorKind_leaseRequest, system.DescriptorKind_output, system.DescriptorKind_resultHead, system.DescriptorKind_done)
 		var bytes []byte
 		if d.Kind != system.DescriptorKind_leaseRequest && !d.Ref.IsZero() {
 			v, err := h.arena.View(d.Ref)

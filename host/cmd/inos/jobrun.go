@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"inos/host/api"
 	"inos/host/cmd/inos/internal/units"
+	"inos/protocols/compute/v1"
 )
 
 func (a *app) jobRunCommand() *cobra.Command {
@@ -32,11 +34,14 @@ Parameters are checked against what the capability takes: see inos plugin info.`
   inos job run storage.put --param name=notes --in notes.txt
   inos job run storage.get --param name=notes --out notes.txt --deadline 30s --json
   tar c . | inos job run storage.put --param name=backup --in -`,
-		Args: cobra.ExactArgs(1),
+		Args: operands,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r.Capability = args[0]
 			if r.Deadline < 0 {
 				return usagef("--deadline %s: give a time ahead", r.Deadline)
+			}
+			if err := checkRequest(r); err != nil {
+				return err
 			}
 			return a.withNode(func(c *api.Client) error { return a.runJob(cmd.Context(), c, r, in, out) })
 		},
@@ -50,6 +55,19 @@ Parameters are checked against what the capability takes: see inos plugin info.`
 	flags.StringVar(&r.Priority, "priority", "", "low, normal, high, critical or emergency (default normal)")
 	flags.StringVar(&r.Key, "key", "", "refuse the job while another with this key is under way")
 	return cmd
+}
+
+// checkRequest finds what no node would accept.
+func checkRequest(r api.RunRequest) error {
+	if r.Priority != "" && compute.PriorityFromString(r.Priority).String() != r.Priority {
+		return usagef("--priority %q: use low, normal, high, critical or emergency", r.Priority)
+	}
+	for _, p := range r.Params {
+		if name, _, found := strings.Cut(p, "="); !found || name == "" {
+			return usagef("--param %q: write name=value", p)
+		}
+	}
+	return nil
 }
 
 func (a *app) runJob(ctx context.Context, c *api.Client, r api.RunRequest, in, out string) error {

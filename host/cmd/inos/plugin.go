@@ -27,7 +27,7 @@ func (a *app) pluginListCommand() *cobra.Command {
 		Short:   "List the files of the plugins folder and what became of them",
 		Long:    "List the files of the plugins folder and what became of them: which serve, which were refused, and why.",
 		Example: "  inos plugin list\n  inos plugin list --json",
-		Args:    cobra.NoArgs,
+		Args:    operands,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withNode(func(c *api.Client) error {
 				list, err := c.Plugins(cmd.Context())
@@ -43,7 +43,8 @@ func (a *app) pluginListCommand() *cobra.Command {
 // showPlugins prints a table, and below it why some do not serve.
 func (a *app) showPlugins(list []api.Plugin) {
 	if len(list) == 0 {
-		fmt.Fprintln(a.out, "The plugins folder is empty.")
+		fmt.Fprintln(a.out, "The plugins folder is empty. Copy programs of plugins into it, then restart the node:")
+		fmt.Fprintln(a.out, "it reads the folder at its start only. inos plugin new begins a plugin.")
 		return
 	}
 	t := newTable(a.out, "PHASE", "PLUGIN", "VERSION", "PHASE", "FOR", "PID", "RUNNING", "WAITING", "RESTARTS", "MEMORY", "CAPABILITIES")
@@ -95,7 +96,7 @@ func (a *app) pluginInfoCommand() *cobra.Command {
 		Short:   "Show all that is known of a plugin",
 		Long:    "Show all that is known of a plugin: what it says of itself, what it was granted, its processes, and each capability with the parameters it takes. NAME is its own or its file's.",
 		Example: "  inos plugin info storage\n  inos plugin info storage --json",
-		Args:    cobra.ExactArgs(1),
+		Args:    operands,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withNode(func(c *api.Client) error {
 				p, err := c.Plugin(cmd.Context(), args[0])
@@ -127,7 +128,7 @@ func (a *app) showPlugin(p api.Plugin) {
 		t.pair("licence", m.License)
 		t.pair("ABI", m.ABI+", layout "+m.LayoutHash)
 		t.pair("jobs at once", fmt.Sprint(m.Concurrency))
-		t.pair("cost", fmt.Sprintf("%d + %d per MiB + %d per second, micro-credits", m.Cost.Base, m.Cost.PerMB, m.Cost.PerSecond))
+		t.pair("cost", price(m.Cost))
 		t.pair("self-test", m.SelfTest)
 		for _, d := range m.Dependencies {
 			text := fmt.Sprintf("%s %s to %s", d.Module, d.Min, d.Max)
@@ -153,13 +154,25 @@ func (a *app) showPlugin(p api.Plugin) {
 		return
 	}
 	for _, c := range p.Manifest.Capabilities {
-		fmt.Fprintf(a.out, "\n%s  %s\n", plain(c.Name), plain(c.Description))
+		streams := ""
+		if c.Streams {
+			streams = " (streams)"
+		}
+		fmt.Fprintf(a.out, "\n%s%s  %s\n", plain(c.Name), streams, plain(c.Description))
 		t := newList(a.out)
 		for _, param := range c.Params {
 			t.pair("  "+param.Name, describe(param))
 		}
 		t.end()
 	}
+}
+
+// price says what a job costs.
+func price(c api.Cost) string {
+	if c == (api.Cost{}) {
+		return "free"
+	}
+	return fmt.Sprintf("%d + %d per MiB + %d per second, micro-credits", c.Base, c.PerMB, c.PerSecond)
 }
 
 func forAge(t time.Time) string {

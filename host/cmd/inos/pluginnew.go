@@ -1,12 +1,15 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 
+	"inos/host/api"
 	"inos/host/cmd/inos/internal/scaffold"
 )
 
@@ -20,8 +23,8 @@ that works and a test of it. It builds at once, against the sources of INOS on
 this machine. These are looked for above this program and above the current
 folder, unless --inos names them.`,
 		Example: "  inos plugin new greet\n  inos plugin new greet --dir ~/src/greet --inos ~/src/inos",
-		Args:    cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
+		Args:    operands,
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if dir == "" {
 				dir = args[0]
 			}
@@ -34,19 +37,44 @@ folder, unless --inos names them.`,
 			}
 			p := scaffold.Plugin{Name: args[0], Dir: dir, Source: from}
 			files, err := p.Write()
+			if errors.Is(err, scaffold.ErrName) {
+				return usageError{err}
+			}
+			if err != nil {
+				return err
+			}
+			plugins, err := a.nodePlugins(cmd.Context())
 			if err != nil {
 				return err
 			}
 			return a.print(map[string]any{"dir": dir, "files": files, "capability": p.Capability()}, func() {
 				fmt.Fprintf(a.out, "%s is in %s. Try it:\n\n", p.Name, dir)
-				fmt.Fprintf(a.out, "  cd %s\n  go test ./...\n  mkdir -p plugins && go build -o plugins/%s .\n", dir, p.Name)
-				fmt.Fprintf(a.out, "  inos run --plugins plugins\n  inos job run %s --param name=Ada\n", p.Capability())
+				fmt.Fprintf(a.out, "  cd %s\n  go test ./...\n  go build -o %s .\n", dir, p.Name)
+				fmt.Fprintf(a.out, "  mkdir -p %s && cp %s %s/\n\n", plugins, p.Name, plugins)
+				fmt.Fprintf(a.out, "A node reads its plugins folder at its start only: restart the one that runs, or\nstart it with inos run. Then:\n\n")
+				fmt.Fprintf(a.out, "  inos job run %s --param name=Ada\n", p.Capability())
 			})
 		},
 	}
 	cmd.Flags().StringVar(&dir, "dir", "", "folder to make (default NAME here)")
 	cmd.Flags().StringVar(&source, "inos", "", "folder with the sources of INOS (default found from this program or from here)")
 	return cmd
+}
+
+// nodePlugins returns the plugins folder of the node that runs, or that which
+// one would have.
+func (a *app) nodePlugins(ctx context.Context) (string, error) {
+	home, err := a.homeDir()
+	if err != nil {
+		return "", err
+	}
+	if c, err := api.Dial(api.SocketPath(home)); err == nil {
+		defer c.Close()
+		if n, err := c.Node(ctx); err == nil {
+			return n.Plugins, nil
+		}
+	}
+	return filepath.Join(home, "plugins"), nil
 }
 
 func findSource(named string) (string, error) {

@@ -53,8 +53,9 @@ func (a *app) command() *cobra.Command {
 		Short:         "Run a node and its plugins, and give it work",
 		Long:          rootHelp,
 		Example:       "  inos run --plugins bin/plugins --tour\n  inos store put holiday.tar\n  inos job run storage.list --json",
-		Args:          cobra.NoArgs,
+		Args:          operands,
 		RunE:          showHelp,
+		Version:       versionName(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		PersistentPreRunE: func(*cobra.Command, []string) error {
@@ -62,6 +63,7 @@ func (a *app) command() *cobra.Command {
 			return nil
 		},
 	}
+	root.SetVersionTemplate("inos {{.Version}}\n")
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.home, "home", "", "folder of the node (default INOS_HOME, or inos under the XDG state folder)")
 	flags.BoolVar(&a.json, "json", false, "print data as JSON")
@@ -76,7 +78,7 @@ func (a *app) command() *cobra.Command {
 
 // group returns a command that only holds others.
 func group(c *cobra.Command, children ...*cobra.Command) *cobra.Command {
-	c.Args, c.RunE = cobra.NoArgs, showHelp
+	c.Args, c.RunE = operands, showHelp
 	c.AddCommand(children...)
 	return c
 }
@@ -160,7 +162,7 @@ func (a *app) withNode(f func(*api.Client) error) error {
 		return err
 	}
 	defer c.Close()
-	return f(c)
+	return explain(c, f(c))
 }
 
 // print writes v as JSON if that was asked for, and by calling human if not.
@@ -190,7 +192,7 @@ func (a *app) versionCommand() *cobra.Command {
 		Short:   "Print the version",
 		Long:    "Print the version of this command. A node that has been running for long may be of another.",
 		Example: "  inos version\n  inos version --json",
-		Args:    cobra.NoArgs,
+		Args:    operands,
 		RunE: func(*cobra.Command, []string) error {
 			v := map[string]string{"version": versionName()}
 			return a.print(v, func() { fmt.Fprintln(a.out, "inos", v["version"]) })

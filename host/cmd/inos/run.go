@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -13,6 +15,7 @@ import (
 	"inos/host/cmd/inos/internal/units"
 	"inos/host/node"
 	"inos/protocols/system/v1"
+	"inos/shm/segment"
 )
 
 // Bounds on how long a stop takes.
@@ -34,21 +37,23 @@ func (a *app) runCommand() *cobra.Command {
 		Short: "Start a node and stay up",
 		Long: `Start a node: make the shared memory, start every plugin of the plugins folder,
 listen on a socket in the home folder, and stay up. A file that is no plugin, or
-one that cannot start, is refused and named; the node goes on without it.
+one that cannot start, is refused and named; the node goes on without it. The
+folder is read at the start only. A folder that --plugins names must exist; that
+in the home folder is made.
 
 The first interrupt stops the node: jobs get a moment to end, plugins are told to
 stop. A second one ends the process at once, and the plugins with it.`,
 		Example: `  inos run --plugins bin/plugins
   inos run --plugins bin/plugins --segment 1GiB --tour
   INOS_HOME=/tmp/second inos run --tour --once`,
-		Args: cobra.NoArgs,
+		Args: operands,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.run(cmd.Context(), o) },
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&o.plugins, "plugins", "", "plugins folder (default plugins in the home folder)")
 	flags.StringVar(&o.segment, "segment", units.Size(system.SegmentDefault), "size of the shared memory, as 64MiB")
 	flags.StringVar(&o.logLevel, "log-level", "info", "trace, debug, info, warn, error or off")
-	flags.BoolVar(&o.tour, "tour", false, "give every plugin one real job when all are up")
+	flags.BoolVar(&o.tour, "tour", false, "give every plugin its self-test when all are up, as inos tour does")
 	flags.BoolVar(&o.once, "once", false, "stop then; with --tour the exit code is the tour's")
 	return cmd
 }
@@ -62,6 +67,9 @@ func (a *app) run(ctx context.Context, o runOptions) (err error) {
 	if level == hclog.NoLevel {
 		return usagef("--log-level %q: use trace, debug, info, warn, error or off", o.logLevel)
 	}
+	if err := checkPlugins(o.plugins); err != nil {
+		return err
+	}
 	home, err := a.homeDir()
 	if err != nil {
 		return err
@@ -71,11 +79,32 @@ func (a *app) run(ctx context.Context, o runOptions) (err error) {
 		log = hclog.New(&hclog.LoggerOptions{Name: "inos", Level: level, Output: a.err, Color: hclog.AutoColor})
 	}
 	n, err := node.Open(ctx, node.Options{Home: home, PluginsDir: o.plugins, Segment: size, Version: versionName(), Logger: log})
+	if errors.Is(err, segment.ErrOptions) {
+		return usageError{fmt.Errorf("--segment %s: %w", o.segment, err)}
+	}
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeNode(n)) }()
 	return a.serve(ctx, n, o, log)
+}
+
+// checkPlugins checks a plugins folder that was named. A path with a slip in it
+// would start a node without any plugin, so nobody makes such a folder.
+func checkPlugins(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return usagef("--plugins %s: there is no such folder; make it or correct the path", dir)
+	case err != nil:
+		return usagef("--plugins: %w", err)
+	case !info.IsDir():
+		return usagef("--plugins %s: it is not a folder; correct the path", dir)
+	}
+	return nil
 }
 
 func closeNode(n *node.Node) error {
@@ -97,7 +126,7 @@ func (a *app) serve(ctx context.Context, n *node.Node, o runOptions, log hclog.L
 		grace, cancel := context.WithTimeout(context.Background(), jobGrace)
 		defer cancel()
 		if late := server.Close(grace); late != nil {
-			log.Warn("jobs that ran were cancelled", "after", jobGrace)
+			log.Warn("jobs that ran were canceled", "after", jobGrace)
 		}
 	}()
 	c, err := api.Dial(n.Socket())
@@ -109,7 +138,7 @@ func (a *app) serve(ctx context.Context, n *node.Node, o runOptions, log hclog.L
 		return err
 	}
 	if o.tour {
-		fmt.Fprintln(a.err, "\nThe tour: every plugin does one real job.")
+		fmt.Fprintln(a.err, "\nThe tour: every plugin that declares a self-test does that job.")
 		if err := a.tour(ctx, c); o.once || err != nil && ctx.Err() != nil {
 			return err
 		}

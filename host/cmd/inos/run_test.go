@@ -33,17 +33,32 @@ func TestNodeWithoutPluginsAnswers(t *testing.T) {
 	r.inos(t, "job", "list").wants(t, exitOK, "no jobs yet")
 	r.inos(t, "job", "show", "12ab").wants(t, exitNotFound, "job list")
 	r.inos(t, "job", "cancel", "12ab").wants(t, exitNotFound)
-	r.inos(t, "job", "show", "what").wants(t, exitFailed, "not the number of a job")
+	r.inos(t, "job", "show", "what").wants(t, exitUsage, "not the number of a job")
 	r.inos(t, "job", "run", "no.thing").wants(t, exitNotFound, "no.thing")
 	r.inos(t, "job", "run", "no.thing", "--in", filepath.Join(plugins, "none")).wants(t, exitFailed, "no such file")
 	r.inos(t, "job", "run", "no.thing", "--in", plugins).wants(t, exitFailed, "is a folder")
-	r.inos(t, "job", "run", "no.thing", "--priority", "urgent").wants(t, exitFailed, "emergency")
+	r.inos(t, "job", "run", "no.thing", "--priority", "urgent").wants(t, exitUsage, "emergency")
 	r.inos(t, "store", "ls").wants(t, exitNotFound, "storage.list")
+	if err := os.WriteFile(filepath.Join(plugins, "late"), nil, 0o700); err != nil { //nolint:gosec // a program is what is tested
+		t.Fatal(err)
+	}
+	r.inos(t, "store", "ls").wants(t, exitNotFound, "late lies in the folder but came after the start: restart the node")
 	r.inos(t, "segment", "show", "--regions").wants(t, exitOK, "16 MiB in all", "commons", "registry")
 	r.inos(t, "tour").wants(t, exitFailed, "notes.txt")
 	inos(t, "run", "--home", r.home, "--plugins", plugins, "--log-level", "off").wants(t, exitFailed, "another node", "--home")
 	r.interrupt(t)
 	r.inos(t, "plugin", "list").wants(t, exitNotRunning)
+}
+
+func TestPluginsFolderThatIsNamedMustExist(t *testing.T) {
+	home, none := privateDir(t), filepath.Join(t.TempDir(), "none")
+	args := []string{"run", "--home", home, "--segment", "8MiB", "--log-level", "off", "--once"}
+	inos(t, append(args, "--plugins", none)...).wants(t, exitUsage, "make it or correct the path")
+	if _, err := os.Stat(none); !os.IsNotExist(err) {
+		t.Errorf("it was made: %v", err)
+	}
+	inos(t, append(args, "--plugins", os.DevNull)...).wants(t, exitUsage, "not a folder")
+	inos(t, args...).wants(t, exitOK, filepath.Join(home, "plugins"), "Copy programs", "at its start only")
 }
 
 func TestRunOnceStopsAndTellsHowTheTourWas(t *testing.T) {
@@ -59,7 +74,7 @@ func TestRunOnceStopsAndTellsHowTheTourWas(t *testing.T) {
 func TestNodeThatCannotBeMadeSaysWhy(t *testing.T) {
 	home, plugins := privateDir(t), t.TempDir()
 	args := []string{"run", "--once", "--log-level", "off", "--plugins", plugins}
-	inos(t, append(args, "--home", home, "--segment", "1MiB")...).wants(t, exitFailed, "4 MiB")
+	inos(t, append(args, "--home", home, "--segment", "1MiB")...).wants(t, exitUsage, "4 MiB")
 	inos(t, append(args, "--home", home, "--segment", "100TiB")...).wants(t, exitFailed, "memory")
 	file := filepath.Join(home, "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
@@ -100,9 +115,9 @@ func TestDoctorFailsOnAHomeOpenToOthers(t *testing.T) {
 
 func TestPluginNewSaysHowToGoOn(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "greet")
-	inos(t, "plugin", "new", "greet", "--dir", dir).wants(t, exitOK, "go build", "greet.hello")
+	inos(t, "plugin", "new", "greet", "--dir", dir).wants(t, exitOK, "go build", "greet.hello", "cp greet ", "restart")
 	inos(t, "plugin", "new", "greet", "--dir", dir).wants(t, exitFailed, "not empty")
-	inos(t, "plugin", "new", "Greet", "--dir", dir+"2").wants(t, exitFailed, "small letters")
+	inos(t, "plugin", "new", "Greet", "--dir", dir+"2").wants(t, exitUsage, "small letters")
 	inos(t, "plugin", "new", "greet", "--dir", dir+"2", "--inos", t.TempDir()).wants(t, exitFailed, "--inos")
 }
 
@@ -125,7 +140,9 @@ func TestStoreKeepsFilesAndGivesThemBack(t *testing.T) {
 	if err := os.WriteFile(file, want, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r.inos(t, "store", "ls").wants(t, exitOK, "Nothing")
+	r.inos(t, "store", "ls").wants(t, exitOK, "Nothing is kept.")
+	r.inos(t, "store", "ls", "zzz").wants(t, exitOK, `Nothing is kept whose name begins with "zzz".`)
+	r.inos(t, "capability", "list").wants(t, exitOK, "STREAMS", "yes")
 	r.inos(t, "store", "put", file).wants(t, exitOK, "kept notes", "chunks")
 	inosWith(t, string(want), "store", "put", "-", "other", "--compression", "none", "--home", r.home).wants(t, exitOK, "kept other")
 	r.inos(t, "store", "put", file, "--compression", "zip").wants(t, exitFailed, "brotli")
@@ -152,9 +169,10 @@ func TestStoreKeepsFilesAndGivesThemBack(t *testing.T) {
 		t.Errorf("%+v, %v", res, err)
 	}
 	r.inos(t, "job", "show", res.Job).wants(t, exitOK, "storage.get of storage", "success")
+	r.inos(t, "job", "show", res.Job[:len(res.Job)-1]).wants(t, exitOK, res.Job)
 	r.inos(t, "job", "list").wants(t, exitOK, res.Job)
 	r.inos(t, "job", "cancel", res.Job).wants(t, exitFailed, "has ended already")
-	r.inos(t, "plugin", "info", "storage").wants(t, exitOK, "compression", "one of zstd, s2, brotli, none")
+	r.inos(t, "plugin", "info", "storage").wants(t, exitOK, "(streams)", "compression", "one of zstd, s2, brotli, none")
 	r.inos(t, "store", "get", "none", filepath.Join(dir, "none")).wants(t, exitNotFound)
 	if _, err := os.Stat(filepath.Join(dir, "none")); !os.IsNotExist(err) {
 		t.Errorf("a file that was never kept left something: %v", err)

@@ -31,7 +31,7 @@ COPIED counts bytes that the host wrote into an arena: each byte of a job's inpu
 once, on its way in, and once more only when it has to pass to a module in
 another arena. What passes between processes of one arena is a reference.`,
 		Example: "  inos segment show\n  inos segment show --regions\n  inos segment show --json",
-		Args:    cobra.NoArgs,
+		Args:    operands,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withNode(func(c *api.Client) error {
 				s, err := c.Segment(cmd.Context())

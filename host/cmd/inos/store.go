@@ -43,7 +43,7 @@ func (a *app) storePutCommand() *cobra.Command {
 		Short:   "Keep a file",
 		Long:    "Keep a file on the node, compressed and encrypted. NAME is the file's own unless given. With - as FILE, standard input is kept.",
 		Example: "  inos store put holiday.tar\n  tar c photos | inos store put - photos --compression brotli",
-		Args:    cobra.RangeArgs(1, 2),
+		Args:    operands,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name := filepath.Base(args[0])
 			if len(args) > 1 {
@@ -89,7 +89,7 @@ func (a *app) storeGetCommand() *cobra.Command {
 		Short:   "Get a file back",
 		Long:    "Get a file back. FILE is NAME in this folder unless given, and - is standard output. A file that is there is replaced once all has come, and not touched before.",
 		Example: "  inos store get holiday.tar copy.tar\n  inos store get photos - | tar t",
-		Args:    cobra.RangeArgs(1, 2),
+		Args:    operands,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			to := filepath.Base(args[0])
 			if len(args) > 1 {
@@ -138,7 +138,7 @@ func (a *app) storeStatCommand() *cobra.Command {
 		Short:   "Show what is known of a file that is kept",
 		Long:    "Show what is known of a file that is kept: its size, its digest, and what it takes on disk.",
 		Example: "  inos store stat holiday.tar",
-		Args:    cobra.ExactArgs(1),
+		Args:    operands,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withNode(func(c *api.Client) error {
 				var o object
@@ -167,7 +167,7 @@ func (a *app) storeVerifyCommand() *cobra.Command {
 		Short:   "Check that a file is whole",
 		Long:    "Read every chunk of a file and check that nothing of it was changed or lost on disk.",
 		Example: "  inos store verify holiday.tar",
-		Args:    cobra.ExactArgs(1),
+		Args:    operands,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withNode(func(c *api.Client) error {
 				var v struct {
@@ -194,7 +194,7 @@ func (a *app) storeRemoveCommand() *cobra.Command {
 		Short:   "Remove files that are kept",
 		Long:    "Remove files that are kept. It stops at the first that cannot be removed.",
 		Example: "  inos store rm holiday.tar photos",
-		Args:    cobra.MinimumNArgs(1),
+		Args:    operands,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withNode(func(c *api.Client) error {
 				for _, name := range args {

@@ -29,7 +29,7 @@ func (a *app) storeListCommand() *cobra.Command {
 		Short:   "List what is kept",
 		Long:    "List what is kept, sorted by name; with PREFIX only what begins with it.",
 		Example: "  inos store ls\n  inos store ls photos/ --json",
-		Args:    cobra.MaximumNArgs(1),
+		Args:    operands,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			prefix := ""
 			if len(args) > 0 {
@@ -51,7 +51,7 @@ func (a *app) storeListCommand() *cobra.Command {
 					}
 					after = page.Next
 				}
-				return a.print(all, func() { a.showObjects(all.Objects) })
+				return a.print(all, func() { a.showObjects(prefix, all.Objects) })
 			})
 		},
 	}
@@ -68,7 +68,11 @@ func listPage(ctx context.Context, c *api.Client, prefix, after string) (page ob
 	return page, ask(ctx, c, request("storage.list", params...), &page)
 }
 
-func (a *app) showObjects(list []object) {
+func (a *app) showObjects(prefix string, list []object) {
+	if len(list) == 0 && prefix != "" {
+		fmt.Fprintf(a.out, "Nothing is kept whose name begins with %q.\n", prefix)
+		return
+	}
 	if len(list) == 0 {
 		fmt.Fprintln(a.out, "Nothing is kept.")
 		return

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,13 +16,15 @@ import (
 func (a *app) tourCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "tour",
-		Short: "Give every plugin one real job",
-		Long: `Give every plugin of the running node one real job: its self-test, or the first
-thing it can do without parameters. If somebody serves storage, a file of 8 MiB
-goes there and back and is compared bit for bit. The exit code is 1 when one of
-them failed. Files that the node refused are listed and do not count.`,
+		Short: "Give every plugin its self-test",
+		Long: `Give every plugin of the running node one real job: the self-test that its
+manifest declares. If somebody serves storage, a file of 8 MiB goes there and back
+and is compared bit for bit. No other capability is called, since nobody knows
+what it does: a plugin without a self-test is skipped, which is no failure. The
+exit code is 1 when a job failed, a plugin does not serve, or nobody did anything.
+Files that the node refused are listed and do not count.`,
 		Example: "  inos tour\n  inos tour --json",
-		Args:    cobra.NoArgs,
+		Args:    operands,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withNode(func(c *api.Client) error { return a.tour(cmd.Context(), c) })
 		},
@@ -58,7 +61,7 @@ func (a *app) showTour(stops []tour.Stop) {
 			fmt.Fprintf(a.out, "%s: %s: %s\n", plain(s.Plugin), s.Result, plain(s.Why))
 		}
 	}
-	if len(stops) == 0 {
-		fmt.Fprintln(a.out, "No plugin is in service, so nobody did anything.")
+	if !slices.ContainsFunc(stops, func(s tour.Stop) bool { return s.Result == tour.OK || s.Result == tour.Failed }) {
+		fmt.Fprintln(a.out, "No plugin had a job to do, so nobody did anything.")
 	}
 }

@@ -42,7 +42,7 @@ func Examine(o Options) []Finding {
 	}
 	list := []Finding{kernel(), sharedMemory(), deathWatch(), doorbell(), memory(o.Root, o.Segment), controlGroup(o.Root, o.Segment)}
 	list = append(list, limits()...)
-	return append(list, home(o.Home), executable(o.Home), temporary(os.TempDir()), plugins(o.Plugins), gpu(o.Root))
+	return append(list, home(o.Home), policyFile(o.Home), executable(o.Home), temporary(os.TempDir()), plugins(o.Plugins), gpu(o.Root))
 }
 
 // Worst returns the worst level found.

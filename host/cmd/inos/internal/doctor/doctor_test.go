@@ -104,12 +104,23 @@ func TestPluginsFolderMustNotBeWritableByOthers(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	expect(t, plugins(dir), OK, "1 files")
+	expect(t, plugins(dir), OK, "1 file")
 	expect(t, plugins(file), Fail, "not a folder")
 	if err := os.Chmod(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
 	expect(t, plugins(dir), Warn, "by others")
+}
+
+func TestPolicyMustParse(t *testing.T) {
+	dir := t.TempDir()
+	expect(t, policyFile(dir), OK, "default")
+	for text, level := range map[string]Level{`{"default": {"arena": "commons"}}`: OK, `{"defualt": {}}`: Fail, "": Fail} {
+		if err := os.WriteFile(filepath.Join(dir, "policy.json"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		expect(t, policyFile(dir), level, "policy.json")
+	}
 }
 
 func TestGPUNeedsDeviceAndDriver(t *testing.T) {

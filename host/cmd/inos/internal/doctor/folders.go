@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"inos/host/cmd/inos/internal/units"
+	"inos/host/policy"
 )
 
 func home(dir string) Finding {
@@ -34,6 +35,19 @@ func home(dir string) Finding {
 		return fail(check, dir+" may not be written", "run chmod 700 "+dir)
 	}
 	return ok(check, dir)
+}
+
+// policyFile checks that a node would understand the operator's policy.
+func policyFile(home string) Finding {
+	const check = "policy"
+	path := filepath.Join(home, "policy.json")
+	if _, err := policy.Load(path); err != nil {
+		return fail(check, err.Error(), "mend the file, or move it away to use the default: no node starts with it")
+	}
+	if _, err := os.Stat(path); err != nil {
+		return ok(check, "no policy.json in the home, so the default holds")
+	}
+	return ok(check, path)
 }
 
 // littleDisk is when a full disk is near.
@@ -94,7 +108,11 @@ func plugins(dir string) Finding {
 	if len(entries) == 0 {
 		return warn(check, dir+" is empty", "put plugins in, or name another with --plugins")
 	}
-	return ok(check, fmt.Sprintf("%s, %d files", dir, len(entries)))
+	files := fmt.Sprintf("%d files", len(entries))
+	if len(entries) == 1 {
+		files = "1 file"
+	}
+	return ok(check, dir+", "+files)
 }
 
 // gpu looks for a driver. Without one everything runs, on the CPU.
