@@ -1,6 +1,7 @@
 package node
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -33,4 +34,20 @@ func lockHome(home string) (*os.File, error) {
 		return nil, fmt.Errorf("the node's lock: %w", err)
 	}
 	return f, nil
+}
+
+// runFolder makes the folder of a node's short-lived files. Its name follows from
+// the home, so that what a killed node left there goes when the next one starts.
+// The caller holds the home's lock.
+func runFolder(home string) (string, error) {
+	name := sha256.Sum256([]byte(home))
+	dir := filepath.Join(os.TempDir(), fmt.Sprintf("inos-%d-%x", os.Getuid(), name[:6]))
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err == nil && int(st.Uid) != os.Getuid() {
+		return "", fmt.Errorf("%s belongs to somebody else; remove it, or set TMPDIR", dir)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return "", err
+	}
+	return dir, os.Mkdir(dir, 0o700) // fails if somebody was faster
 }

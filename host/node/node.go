@@ -185,7 +185,7 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 		return nil, err
 	}
 	_, _ = rand.Read(n.id[:]) // never fails: it crashes the process instead
-	if n.segment, err = segment.Create(segment.Options{Size: o.Segment, RingEntries: o.RingEntries, NodeID: n.id[:]}); err != nil {
+	if n.segment, err = segment.Create(segment.Options{Size: o.Segment, Commons: n.commons(), RingEntries: o.RingEntries, NodeID: n.id[:]}); err != nil {
 		return nil, err
 	}
 	d := o.Dispatch
@@ -224,7 +224,7 @@ func (n *Node) prepareHome() error {
 	}
 	// A unix socket's path holds 107 bytes, so the sockets cannot lie under a home
 	// of any length.
-	if n.run, err = os.MkdirTemp("", "inos-"); err != nil {
+	if n.run, err = runFolder(n.opts.Home); err != nil {
 		return fmt.Errorf("a folder for sockets: %w", err)
 	}
 	if most := supervisor.MaxSocketDir; len(n.run) > most {

@@ -80,7 +80,26 @@ func (n *Node) startAll(ctx context.Context) error {
 		}
 		side.Wait()
 	}
+	n.prune()
 	return ctx.Err()
+}
+
+// prune removes binaries from the store that no file of the folder stands for any
+// more.
+func (n *Node) prune() {
+	var keep []string
+	for _, r := range n.rows {
+		if r.module != nil {
+			keep = append(keep, r.status.Digest)
+		}
+	}
+	removed, err := n.store.Prune(keep)
+	if err != nil {
+		n.log.Warn("old binaries stay in the store", "error", err)
+	}
+	if len(removed) > 0 {
+		n.log.Info("removed binaries that are no longer used", "count", len(removed))
+	}
 }
 
 // refuse notes that a file is not served, and why.
@@ -194,9 +213,20 @@ func (n *Node) satisfied(d wire.Dependency) error {
 // Bounds of a private arena, as shares of the segment.
 const (
 	leastArena   = 256 << 10
+	commonsShare = 32 // the commons when nobody is let in: one in so many
 	arenaShare   = 16 // what a module gets that asks for nothing: one in so many
 	largestShare = 4  // what it can ask for at most: one in so many
 )
+
+// commons returns the size of the arena that plugins share: the segment's default
+// where the policy lets any in, and else little, so that the memory is there for
+// private arenas.
+func (n *Node) commons() uint64 {
+	if n.policy.Shares() {
+		return 0
+	}
+	return max(leastArena, n.opts.Segment/commonsShare) &^ (uint64(system.PageSize) - 1)
+}
 
 // room finds the arena that a module's blocks lie in.
 func (n *Node) room(m *module) (*arena.Arena, error) {

@@ -14,6 +14,8 @@ import (
 	"os"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"inos/protocols/system/v1"
 )
 
@@ -78,7 +80,8 @@ const maxFile = 1 << 20
 // policy; anything in it that is not understood is an error.
 func Load(path string) (*Policy, error) {
 	p := &Policy{}
-	f, err := os.Open(path)
+	// Without O_NONBLOCK the open of a named pipe would wait for a writer.
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return p, nil
@@ -86,6 +89,9 @@ func Load(path string) (*Policy, error) {
 		return nil, fmt.Errorf("policy: %w", err)
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("policy: %s is no regular file; move it away to use the default", path)
+	}
 	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err == nil && len(b) > maxFile {
 		err = fmt.Errorf("it is larger than %d bytes", maxFile)
@@ -137,6 +143,19 @@ func (r Rule) validate(where string) error {
 		errs = append(errs, fmt.Errorf("%s: max_instances is %d, not between 1 and %d", where, r.MaxInstances, MostInstances))
 	}
 	return errors.Join(errs...)
+}
+
+// Shares reports whether any plugin may be let into the commons.
+func (p *Policy) Shares() bool {
+	if p.Default.Arena == Commons {
+		return true
+	}
+	for _, r := range p.Plugins {
+		if r.Arena == Commons {
+			return true
+		}
+	}
+	return false
 }
 
 // For returns the complete rule of a plugin.

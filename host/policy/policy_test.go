@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"inos/protocols/system/v1"
 )
 
@@ -80,5 +82,15 @@ func TestLoadNamesEverythingWrong(t *testing.T) {
 				t.Errorf("error %v does not mention %q", err, c.want)
 			}
 		})
+	}
+}
+
+func TestNamedPipeIsRefusedAndNotWaitedFor(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "policy.json")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), "no regular file") {
+		t.Errorf("error %v", err)
 	}
 }

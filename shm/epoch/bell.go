@@ -25,6 +25,7 @@ type Bell struct {
 	bed   bed
 	ready func() bool // of the Wait under way
 	done  func() bool // made once, so that no Wait allocates
+	idle  bool        // the last Wait ended with nothing to do
 
 	// A waiter or ringer holds use, so that Close can say when nobody touches the
 	// memory any more.
@@ -96,7 +97,10 @@ func (b *Bell) Wait(ready func() bool, deadline time.Time) bool {
 	if b.closed.Load() {
 		return false // what ready looks at may be gone
 	}
-	if climb(ready) {
+	// Who found nothing last time looks once and parks: an idle process must not
+	// spin at every deadline.
+	if b.idle && ready() || !b.idle && climb(ready) {
+		b.idle = false
 		return true
 	}
 	b.ready = ready
@@ -109,7 +113,8 @@ func (b *Bell) Wait(ready func() bool, deadline time.Time) bool {
 		}
 	}
 	b.interrupted.Store(false)
-	return ready()
+	b.idle = !ready()
+	return !b.idle
 }
 
 // Interrupt makes the Wait that is under way return, or else the next one that

@@ -160,7 +160,7 @@ func (s *Segment) take(n uint64, what string) error {
 		return fmt.Errorf("%w: %s cannot be made", ErrClosed, what)
 	}
 	if n > s.left {
-		return fmt.Errorf("%w: %s takes %s and %s of %s are left; raise Options.Size (--segment), or lower Options.Commons, now %s",
+		return fmt.Errorf("%w: %s takes %s and %s of %s are left; start the node with a larger --segment, or give plugins less with arena_bytes in policy.json (the commons have %s)",
 			ErrBudget, what, amount(n), amount(s.left), amount(s.options.Size), amount(s.options.Commons))
 	}
 	s.left -= n

@@ -136,6 +136,14 @@ func (s *service) list(j *sdk.Job) error {
 	return json.NewEncoder(j).Encode(answer)
 }
 
+func (s *service) gc(j *sdk.Job) error {
+	n, err := s.vault.Load().Collect(j.Context())
+	if err != nil {
+		return explain(err)
+	}
+	return json.NewEncoder(j).Encode(map[string]any{"removed": n})
+}
+
 func (s *service) selfTest(j *sdk.Job) error {
 	if _, err := s.vault.Load().List(j.Context(), "", 1, ""); err != nil {
 		return explain(err)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"inos/plugins/sdk"
@@ -22,7 +23,8 @@ const Version = "1.0.0"
 
 // service is the state of the running module.
 type service struct {
-	vault atomic.Pointer[vault.Vault] // set by start, before the first job
+	vault      atomic.Pointer[vault.Vault] // set by start, before the first job
+	collecting sync.WaitGroup
 }
 
 // Plugin describes the storage module. Its vault lies in the plugin's own data
@@ -66,6 +68,7 @@ func Plugin() *sdk.Plugin {
 					{Name: "after", Description: "only names behind this one: the next of an earlier answer"},
 				},
 			},
+			{Name: "storage.gc", Description: "removes chunks that belong to no object", Idempotent: true, OutputType: "application/json", Handle: s.gc},
 			{Name: "storage.selftest", Description: "checks that the vault opens with its key", Idempotent: true, Handle: s.selfTest},
 			{Name: "chunk.put", Description: "keeps a chunk, addressed by the BLAKE3 of its bytes", MaxInput: vault.MaxChunk, Idempotent: true, Handle: s.putChunk},
 			{
@@ -99,7 +102,22 @@ func (s *service) start(_ context.Context, h *sdk.Host) error {
 		h.Log().Error("an object cannot be read", "error", p)
 	}
 	s.vault.Store(v)
+	s.collect(v, h)
 	return nil
+}
+
+// collect removes, beside the first jobs, the chunks that a killed process left
+// without an object.
+func (s *service) collect(v *vault.Vault, h *sdk.Host) {
+	s.collecting.Go(func() {
+		n, err := v.Collect(context.Background()) // it ends with the vault
+		if err != nil && !errors.Is(err, vault.ErrClosed) {
+			h.Log().Warn("unused chunks stay on disk", "error", err)
+		}
+		if n > 0 {
+			h.Log().Info("removed chunks that belong to no object", "count", n)
+		}
+	})
 }
 
 // key finds what opens the vault: a passphrase, or the key file.
@@ -120,10 +138,13 @@ func key(h *sdk.Host) (vault.Key, error) {
 }
 
 func (s *service) stop(context.Context) error {
-	if v := s.vault.Swap(nil); v != nil {
-		return v.Close()
+	v := s.vault.Swap(nil)
+	if v == nil {
+		return nil
 	}
-	return nil
+	err := v.Close()
+	s.collecting.Wait()
+	return err
 }
 
 // explain gives an error of the vault the code and the hint a caller needs.

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -140,5 +141,32 @@ func TestRelativePathsAreRefused(t *testing.T) {
 		if !errors.Is(err, wire.ErrInvalidArgument) || !strings.Contains(err.Error(), "absolute") {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestChunksOfAKilledPutAreRemoved puts a chunk file into the vault that no object
+// names, as a process leaves that is killed in the middle of a put.
+func TestChunksOfAKilledPutAreRemoved(t *testing.T) {
+	vault := filepath.Join(t.TempDir(), "vault")
+	p := open(t, map[string]string{"dir": vault})
+	answer(t, p, "storage.put", []byte("kept"), "name", "a", "compression", "none")
+	chunks, err := filepath.Glob(filepath.Join(vault, "chunks", "*", "*"))
+	if err != nil || len(chunks) != 1 {
+		t.Fatalf("%v, %v", chunks, err)
+	}
+	name := []byte(filepath.Base(chunks[0]))
+	slices.Reverse(name[len(name)/2:]) // another chunk's name in the same folder
+	left := filepath.Join(filepath.Dir(chunks[0]), string(name))
+	if err := os.WriteFile(left, []byte("rest of a put"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if v := answer(t, p, "storage.gc", nil); v["removed"] != 1.0 {
+		t.Errorf("gc: %v", v)
+	}
+	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the chunk is still there: %v", err)
+	}
+	if out, err := sdktest.Run(t, p, "storage.get", nil, "name", "a"); err != nil || string(out) != "kept" {
+		t.Errorf("%q, %v", out, err)
 	}
 }
