@@ -104,8 +104,18 @@ func (a *app) runJob(ctx context.Context, c *api.Client, r api.RunRequest, in, o
 	return err
 }
 
-// openInput opens a file, or standard input for "-". The size is below 0 when
-// not known.
+// whole makes sure that in, of a known size, had not more to give: a file that
+// grew while it was read was not taken as a whole.
+func whole(name string, in io.Reader, size int64) error {
+	var more [1]byte
+	if n, _ := in.Read(more[:]); n > 0 {
+		return fmt.Errorf("%s grew while it was read: only its first %d bytes were taken; run the command again", name, size)
+	}
+	return nil
+}
+
+// openInput opens a file, or standard input for "-". The size is below 0 when not
+// known: files of the kernel's say 0 and have more.
 func (a *app) openInput(name string) (io.ReadCloser, int64, error) {
 	if name == "-" {
 		return io.NopCloser(a.in), -1, nil
@@ -119,7 +129,7 @@ func (a *app) openInput(name string) (io.ReadCloser, int64, error) {
 	case err != nil:
 	case info.IsDir():
 		err = fmt.Errorf("%s is a folder; pack it first, with tar for instance", name)
-	case info.Mode().IsRegular():
+	case info.Mode().IsRegular() && info.Size() > 0:
 		return f, info.Size(), nil
 	default:
 		return f, -1, nil

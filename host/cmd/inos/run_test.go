@@ -169,7 +169,6 @@ func TestStoreKeepsFilesAndGivesThemBack(t *testing.T) {
 		t.Errorf("%+v, %v", res, err)
 	}
 	r.inos(t, "job", "show", res.Job).wants(t, exitOK, "storage.get of storage", "success")
-	r.inos(t, "job", "show", res.Job[:len(res.Job)-1]).wants(t, exitOK, res.Job)
 	r.inos(t, "job", "list").wants(t, exitOK, res.Job)
 	r.inos(t, "job", "cancel", res.Job).wants(t, exitFailed, "has ended already")
 	r.inos(t, "plugin", "info", "storage").wants(t, exitOK, "(streams)", "compression", "one of zstd, s2, brotli, none")

@@ -64,6 +64,9 @@ func (a *app) storePutCommand() *cobra.Command {
 				began := time.Now()
 				_, err = c.Run(cmd.Context(), r)
 				bar.end()
+				if err == nil && size >= 0 {
+					err = whole(args[0], in, size)
+				}
 				if err != nil {
 					return err
 				}
