@@ -234,13 +234,14 @@ func TestDrainWaitsForWhatRunsAndStartsNothing(t *testing.T) {
 	h := open(t, Options{})
 	p := h.attach(manifest("test", 1, echo))
 	j, waits := h.ask("test.echo", nil), h.ask("test.echo", nil)
-	drained := make(chan error)
-	go func() { drained <- p.inst.Drain(within(t)) }()
+	drained := make(chan error, 1)
+	ctx := awaited{within(t), make(chan struct{}, 1)}
+	go func() { drained <- p.inst.Drain(ctx) }()
 	p.Submit()
 	select {
+	case <-ctx.waits:
 	case err := <-drained:
 		t.Fatalf("drained while a job runs: %v", err)
-	default:
 	}
 	p.Done(j.ID(), compute.Status_success, arena.Ref{})
 	if err := <-drained; err != nil {
@@ -249,7 +250,7 @@ func TestDrainWaitsForWhatRunsAndStartsNothing(t *testing.T) {
 	if i := waits.Info(); i.State != "waiting" {
 		t.Errorf("the next job is %s", i.State)
 	}
-	if err := p.inst.Drain(t.Context()); err != nil { // idle already
+	if err := p.inst.Drain(within(t)); err != nil { // idle already
 		t.Error(err)
 	}
 }

@@ -102,8 +102,13 @@ func (c *child) watch() {
 // process behind a pidfd to end.
 func ended(pidfd int, timeout int) bool {
 	p := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
-	n, err := unix.Poll(p, timeout)
-	return err == nil && n > 0
+	for {
+		n, err := unix.Poll(p, timeout)
+		if errors.Is(err, unix.EINTR) { // Go's own preemption signal, for one
+			continue
+		}
+		return err == nil && n > 0
+	}
 }
 
 // kill ends the process and its group. The first reason given is kept.

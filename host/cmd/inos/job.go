@@ -76,7 +76,7 @@ func (a *app) jobShowCommand() *cobra.Command {
 		Use:     "show ID",
 		Short:   "Show what is known of a job",
 		Long:    "Show what is known of a job that is under way or ended lately. The first digits of ID do when no other job begins with them.",
-		Example: "  inos job show 3f21c09a7be4\n  inos job show 3f21 --json",
+		Example: "  inos job show 3f21c09a7be4\n  inos job show 3f21c09a7be4 --json",
 		Args:    operands,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withJob(cmd.Context(), args[0], func(c *api.Client, id string) error {

@@ -7,8 +7,6 @@ import (
 	"strings"
 
 	"inos/host/api"
-	"inos/plugins/sdk/wire"
-	"inos/protocols/base/v1"
 )
 
 // withJob calls f with a client of the running node and the number of a job, of
@@ -56,6 +54,5 @@ func resolve(text string, jobs []api.Job) (string, error) {
 	if len(found) > maxNamed {
 		found, more = found[:maxNamed], ", ..."
 	}
-	return "", wire.NewError(base.Code_invalidArgument, "give more of its digits",
-		"several jobs begin with %s: %s", text, strings.Join(found, ", ")+more)
+	return "", usagef("several jobs begin with %s: %s; give more digits", text, strings.Join(found, ", ")+more)
 }

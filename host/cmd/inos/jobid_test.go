@@ -1,12 +1,10 @@
 package main
 
 import (
-	"errors"
 	"strings"
 	"testing"
 
 	"inos/host/api"
-	"inos/plugins/sdk/wire"
 )
 
 func TestFirstDigitsNameAJobWhenNoOtherHasThem(t *testing.T) {
@@ -19,7 +17,7 @@ func TestFirstDigitsNameAJobWhenNoOtherHasThem(t *testing.T) {
 		}
 	}
 	_, err := resolve("3f", jobs)
-	if !errors.Is(err, wire.ErrInvalidArgument) || !strings.Contains(err.Error(), "3f21c09a7be4, 3f21d09a7be4, 3f2") {
+	if exitCode(err) != exitUsage || !strings.Contains(err.Error(), "3f21c09a7be4, 3f21d09a7be4, 3f2") {
 		t.Errorf("several with these digits: %v", err)
 	}
 }
