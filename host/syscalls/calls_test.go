@@ -20,10 +20,6 @@ import (
 	"inos/shm/ring"
 )
 
-func inputOf(b []byte) dispatch.Input {
-	return dispatch.Input{Reader: bytes.NewReader(b), Size: int64(len(b))}
-}
-
 func TestHostCallInOneArenaPassesReferences(t *testing.T) {
 	s := open(t)
 	caller, callee := s.attach(manifest("test", "test.run")), s.attach(manifest("other", "other.run"))

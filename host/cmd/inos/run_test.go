@@ -39,7 +39,7 @@ func TestNodeWithoutPluginsAnswers(t *testing.T) {
 	r.inos(t, "job", "run", "no.thing", "--in", plugins).wants(t, exitFailed, "is a folder")
 	r.inos(t, "job", "run", "no.thing", "--priority", "urgent").wants(t, exitUsage, "emergency")
 	r.inos(t, "store", "ls").wants(t, exitNotFound, "storage.list")
-	if err := os.WriteFile(filepath.Join(plugins, "late"), nil, 0o700); err != nil { //nolint:gosec // a program is what is tested
+	if err := os.WriteFile(filepath.Join(plugins, "late"), nil, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	r.inos(t, "store", "ls").wants(t, exitNotFound, "late lies in the folder but came after the start: restart the node")

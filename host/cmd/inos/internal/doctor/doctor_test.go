@@ -115,7 +115,7 @@ func TestPluginsFolderMustNotBeWritableByOthers(t *testing.T) {
 func TestPolicyMustParse(t *testing.T) {
 	dir := t.TempDir()
 	expect(t, policyFile(dir), OK, "default")
-	for text, level := range map[string]Level{`{"default": {"arena": "commons"}}`: OK, `{"defualt": {}}`: Fail, "": Fail} {
+	for text, level := range map[string]Level{`{"default": {"arena": "commons"}}`: OK, `{"standard": {}}`: Fail, "": Fail} {
 		if err := os.WriteFile(filepath.Join(dir, "policy.json"), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
