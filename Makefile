@@ -21,12 +21,16 @@ PLUGINS := $(patsubst %/main.go,./%,$(wildcard plugins/*/main.go))
 # ONCE=1 stops the node after the tour.
 ONCE ?= 0
 
-.PHONY: build run test bench torture soak lint generate setup clean help
+.PHONY: bench-swap bench-crash tour build run test bench torture soak lint generate setup clean help
 
 build: ## build bin/inos and bin/plugins/* (needs Go only)
 	$(BUILD) -o bin/inos ./host/cmd/inos
 	@mkdir -p bin/plugins
 	$(if $(PLUGINS),$(BUILD) -o bin/plugins/ $(PLUGINS))
+
+tour: build ## build bin/tour/greet-1, -2 and -3: the versions that the README exchanges
+	@mkdir -p bin/tour
+	for v in 1 2 3; do $(GO) build -trimpath -buildvcs=false -ldflags "-X main.version=$$v.0.0" -o bin/tour/greet-$$v ./integration/greet; done
 
 run: build ## build, start a node, run the tour, stay up (ONCE=1: stop after the tour)
 	bin/inos run --plugins bin/plugins --tour $(if $(filter-out 0,$(ONCE)),--once)
@@ -38,11 +42,26 @@ test: setup ## vet and test everything with the race detector
 bench: ## run every Go benchmark once, with allocations
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
+bench-swap: ## how long a swap takes with 1 GiB of state and with none, and what it costs jobs
+	$(GO) run ./integration/bench/swap
+
+bench-crash: ## what a job that ends its plugin costs the others
+	$(GO) run ./integration/bench/crash
+
 bench-%: ## compare with a peer, bench-NAME
 	@echo "make $@: there is no comparison named $* yet; make bench runs the benchmarks there are" >&2; exit 1
 
-torture: ## break a running node in every way known
-	@echo "make $@: not built yet; make test has the fault tests there are" >&2; exit 1
+# How much torture does, and with which randomness; 0 is a new seed.
+KILLS ?= 500
+SWAPS ?= 200
+HOSTKILLS ?= 50
+BAD ?= 100
+SEED ?= 0
+
+torture: ## break a running node in every way known: KILLS=n SWAPS=n HOSTKILLS=n BAD=n SEED=s
+	@mkdir -p bin
+	$(GO) build -trimpath -buildvcs=false -o bin/torture ./integration/torture
+	@bin/torture -kills $(KILLS) -swaps $(SWAPS) -hostkills $(HOSTKILLS) -bad $(BAD) -seed $(SEED)
 
 soak: ## run a node under load for hours
 	@echo "make $@: not built yet" >&2; exit 1

@@ -39,6 +39,9 @@ func TestMain(m *testing.M) {
 func start(t *testing.T, o node.Options, names ...string) *node.Node {
 	t.Helper()
 	o.PluginsDir = nodetest.Folder(t, nodetest.Build(t, nodetest.TestPlugin), names...)
+	if o.Home != "" { // it may have a policy that lets in only what is signed
+		nodetest.Sign(t, o.Home, o.PluginsDir)
+	}
 	return nodetest.Start(t, o)
 }
 

@@ -158,7 +158,9 @@ func TestCloseDoesNotOutlastItsContext(t *testing.T) {
 }
 
 func TestPhaseFollowsTheLifeOfAPlugin(t *testing.T) {
-	n := start(t, node.Options{Restart: supervisor.BackoffOptions{Initial: time.Second, Max: time.Second}}, "probe")
+	n := start(t, node.Options{Restart: supervisor.BackoffOptions{
+		First: time.Second, Initial: time.Second, Max: time.Second, Random: func() float64 { return 1 },
+	}}, "probe")
 	p := nodetest.Plugin(t, n, "probe")
 	if p.Phase != node.Serving || !p.RetryAt.IsZero() {
 		t.Fatalf("%s, next start %v", p.Phase, p.RetryAt)

@@ -54,7 +54,7 @@ func TestBadPluginsAreRefusedByNameAndTheNodeGoesOn(t *testing.T) {
 		{"thief-probe", copied(binary), "probe.echo"},
 		{"lonely", copied(binary), "dependency"},
 		{"sickly", copied(binary), "self-test"},
-		{"fatal", copied(binary), "self-test fatal.poison failed: signal 9"},
+		{"fatal", copied(binary), "self-test fatal.poison failed"},
 		{"script", func(t *testing.T, p string) { write(t, p, "#!/bin/sh\necho no\n", 0o755) }, "noise"},
 	} {
 		t.Run(c.file, func(t *testing.T) {

@@ -32,22 +32,21 @@ const (
 // Client talks to the node behind one socket. It is safe for concurrent use.
 // What the node refuses comes back as a *wire.Error.
 type Client struct {
-	socket string
-	http   *http.Client
+	socket  string
+	http    *http.Client
+	patient *http.Client // for what may take long
 }
 
 // Dial returns a client of the node that listens on socket. It fails with
 // ErrNotRunning when none does. Close the client when done with it.
 func Dial(socket string) (*Client, error) {
 	c := &Client{socket: socket}
-	c.http = &http.Client{
-		Timeout: queryTimeout,
-		Transport: &http.Transport{
-			DialContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx) },
-			MaxIdleConnsPerHost: 1,
-			IdleConnTimeout:     idleTimeout / 2, // before the node's end closes it
-		},
+	t := &http.Transport{
+		DialContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx) },
+		MaxIdleConnsPerHost: 1,
+		IdleConnTimeout:     idleTimeout / 2, // before the node's end closes it
 	}
+	c.http, c.patient = &http.Client{Timeout: queryTimeout, Transport: t}, &http.Client{Transport: t}
 	conn, err := c.dial(context.Background())
 	if err != nil {
 		return nil, err
@@ -110,9 +109,14 @@ func (c *Client) Segment(ctx context.Context) (s Segment, err error) {
 	return s, c.query(ctx, http.MethodGet, "/v1/segment", &s)
 }
 
-// Jobs lists the newest jobs, limit at most.
-func (c *Client) Jobs(ctx context.Context, limit int) (j Jobs, err error) {
-	return j, c.query(ctx, http.MethodGet, "/v1/jobs?limit="+strconv.Itoa(limit), &j)
+// Jobs lists the newest jobs, limit at most, durable ones too.
+func (c *Client) Jobs(ctx context.Context, limit int) (Jobs, error) {
+	return c.JobsLike(ctx, "", limit)
+}
+
+// JobsLike lists the newest jobs whose numbers begin so, limit at most.
+func (c *Client) JobsLike(ctx context.Context, prefix string, limit int) (j Jobs, err error) {
+	return j, c.query(ctx, http.MethodGet, "/v1/jobs?limit="+strconv.Itoa(limit)+"&prefix="+url.QueryEscape(prefix), &j)
 }
 
 // Job describes one job.
@@ -125,31 +129,48 @@ func (c *Client) Cancel(ctx context.Context, id string) (j Job, err error) {
 	return j, c.query(ctx, http.MethodDelete, "/v1/jobs/"+url.PathEscape(id), &j)
 }
 
-// query asks for something small.
+// query asks for something small that is answered soon.
 func (c *Client) query(ctx context.Context, method, path string, into any) error {
-	req, err := http.NewRequestWithContext(ctx, method, "http://inos"+path, nil)
+	return c.ask(ctx, c.http, method, path, into)
+}
+
+// ask asks for something small.
+func (c *Client) ask(ctx context.Context, by *http.Client, method, path string, into any) error {
+	resp, err := c.request(ctx, by, method, path)
 	if err != nil {
 		return err
-	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		var wrapped *url.Error
-		if errors.As(err, &wrapped) {
-			err = wrapped.Err // its text would name an address that does not exist
-		}
-		return fmt.Errorf("node at %s: %w", c.socket, err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		return refusal(resp)
 	}
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(into); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		return fmt.Errorf("node at %s: %s %s: %w", c.socket, method, path, err)
 	}
 	return nil
+}
+
+// request sends a request without a body. The caller closes the answer's.
+func (c *Client) request(ctx context.Context, by *http.Client, method, path string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://inos"+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := by.Do(req)
+	if err == nil {
+		return resp, nil
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	var wrapped *url.Error
+	if errors.As(err, &wrapped) {
+		err = wrapped.Err // its text would name an address that does not exist
+	}
+	return nil, fmt.Errorf("node at %s: %w", c.socket, err)
 }
 
 // refusal reads why the node said no.

@@ -59,10 +59,19 @@ func (e *Error) wire() *wire.Error {
 	return &wire.Error{Code: base.CodeFromString(e.Code), Message: e.Message, Hint: e.Hint, Temporary: e.Temporary, Context: e.Context}
 }
 
-// asError gives any error the form that a client sees.
+// AsError gives any error the form that it has on its way. AsError(nil) is nil.
+func AsError(err error) *Error { return newError(asError(err)) }
+
+// asError gives any error the form that a client sees. asError(nil) is nil.
 func asError(err error) *wire.Error {
+	if err == nil {
+		return nil
+	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		err = fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
+	}
+	if e := Exhausted(err); e != nil {
+		return e
 	}
 	return wire.AsError(err)
 }

@@ -28,12 +28,8 @@ var errHungUp = errors.New("the client has hung up")
 func watchHangup(parent context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(parent)
 	stop := func() { cancel(context.Canceled) }
-	conn, ok := parent.Value(connKey{}).(syscall.Conn)
+	raw, ok := rawConn(parent)
 	if !ok {
-		return ctx, stop
-	}
-	raw, err := conn.SyscallConn()
-	if err != nil {
 		return ctx, stop
 	}
 	go func() {
@@ -52,6 +48,16 @@ func watchHangup(parent context.Context) (context.Context, context.CancelFunc) {
 		}
 	}()
 	return ctx, stop
+}
+
+// rawConn returns the connection that a request came on, as the kernel knows it.
+func rawConn(ctx context.Context) (syscall.RawConn, bool) {
+	conn, ok := ctx.Value(connKey{}).(syscall.Conn)
+	if !ok {
+		return nil, false
+	}
+	raw, err := conn.SyscallConn()
+	return raw, err == nil
 }
 
 // hungUp reports whether nobody is at the other end any more. One that has only

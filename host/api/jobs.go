@@ -1,10 +1,14 @@
 package api
 
 import (
-	"fmt"
+	"cmp"
+	"context"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 
+	"inos/host/dispatch"
 	"inos/plugins/sdk/wire"
 	"inos/protocols/base/v1"
 )
@@ -29,8 +33,9 @@ func unknownJob(id uint64) error {
 const defaultJobs = 100
 
 func (s *Server) getJobs(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
 	limit := defaultJobs
-	if text := r.URL.Query().Get("limit"); text != "" {
+	if text := q.Get("limit"); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 1 {
 			fail(w, wire.NewError(base.Code_invalidArgument, "give a number above 0", "limit %q is not a number of jobs", text))
@@ -38,12 +43,38 @@ func (s *Server) getJobs(w http.ResponseWriter, r *http.Request) {
 		}
 		limit = n
 	}
-	infos := s.node.Engine().Jobs()
-	list := Jobs{Jobs: []Job{}, Known: len(infos)}
-	for _, i := range infos[:min(limit, len(infos))] {
-		list.Jobs = append(list.Jobs, newJob(i))
-	}
+	all := s.jobs(q.Get("prefix"))
+	list := Jobs{Jobs: []Job{}, Known: len(all)}
+	list.Jobs = append(list.Jobs, all[:min(limit, len(all))]...)
 	reply(w, http.StatusOK, list)
+}
+
+// jobs lists the jobs whose numbers begin with a prefix, those of the journal too,
+// the newest first.
+func (s *Server) jobs(prefix string) []Job {
+	engine := make(map[uint64]dispatch.Info)
+	for _, i := range s.node.Engine().Jobs() {
+		if strings.HasPrefix(jobID(i.ID), prefix) {
+			engine[i.ID] = i
+		}
+	}
+	var all []Job
+	for _, j := range s.node.Durable().List(0) {
+		if !strings.HasPrefix(jobID(j.ID), prefix) {
+			continue
+		}
+		d := newDurable(j)
+		if i, ok := engine[j.ID]; ok && !j.Over() && i.State == stateRunning {
+			d.running(i)
+		}
+		delete(engine, j.ID) // it is one job
+		all = append(all, d)
+	}
+	for _, i := range engine {
+		all = append(all, newJob(i))
+	}
+	slices.SortFunc(all, func(a, b Job) int { return cmp.Or(b.Submitted.Compare(a.Submitted), strings.Compare(b.ID, a.ID)) })
+	return all
 }
 
 func (s *Server) getJob(w http.ResponseWriter, r *http.Request) {
@@ -52,12 +83,23 @@ func (s *Server) getJob(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	info, ok := s.node.Engine().Lookup(id)
-	if !ok {
-		fail(w, unknownJob(id))
+	j, err := s.job(id)
+	if err != nil {
+		fail(w, err)
 		return
 	}
-	reply(w, http.StatusOK, newJob(info))
+	reply(w, http.StatusOK, j)
+}
+
+// job describes a job, durable or not.
+func (s *Server) job(id uint64) (Job, error) {
+	if j, err := s.node.Durable().Get(id); err == nil {
+		return s.durable(j), nil
+	}
+	if info, ok := s.node.Engine().Lookup(id); ok {
+		return newJob(info), nil
+	}
+	return Job{}, unknownJob(id)
 }
 
 func (s *Server) cancelJob(w http.ResponseWriter, r *http.Request) {
@@ -66,15 +108,29 @@ func (s *Server) cancelJob(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	e := s.node.Engine()
-	if j := e.Find(id); j != nil {
+	j, err := s.job(id)
+	if err == nil && j.Over() {
+		err = wire.NewError(base.Code_alreadyExists, "", "job %s has ended already as %s", jobID(id), j.State)
+	}
+	if err == nil {
+		err = s.cancel(r.Context(), id, j.Durable)
+	}
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	s.getJob(w, r)
+}
+
+// cancel ends a job. It waits until the end of a durable one is on disk.
+func (s *Server) cancel(ctx context.Context, id uint64, durable bool) error {
+	if durable {
+		ctx, stop := context.WithTimeout(ctx, maxPoll)
+		defer stop()
+		return s.node.Durable().Cancel(ctx, id)
+	}
+	if j := s.node.Engine().Find(id); j != nil {
 		j.Cancel()
-		reply(w, http.StatusOK, newJob(j.Info()))
-		return
 	}
-	if info, ok := e.Lookup(id); ok {
-		fail(w, wire.NewError(base.Code_alreadyExists, "", "%s", fmt.Sprintf("job %s has ended already as %s", jobID(id), info.State)))
-		return
-	}
-	fail(w, unknownJob(id))
+	return nil
 }

@@ -5,22 +5,24 @@ import (
 	"time"
 
 	"inos/host/node"
+	"inos/host/supervisor"
 	"inos/plugins/sdk/wire"
 )
 
-// Plugins lists the files of the plugins folder.
+// Plugins lists the plugins in service, and the other files of the plugins folder.
 type Plugins struct {
 	Plugins []Plugin `json:"plugins"`
 }
 
-// Plugin describes one file of the plugins folder and what became of it.
+// Plugin describes a plugin in service, or a file of the plugins folder and what
+// became of it.
 type Plugin struct {
 	File         string     `json:"file"`
 	Name         string     `json:"name"`
 	Version      string     `json:"version,omitempty"`
 	Description  string     `json:"description,omitempty"`
 	Digest       string     `json:"digest,omitempty"` // SHA-256 of the file, hex
-	Phase        string     `json:"phase"`            // refused, starting, serving, restarting, stopped
+	Phase        string     `json:"phase"`            // refused, starting, serving, restarting, stopped, standby, held
 	Reason       string     `json:"reason,omitempty"` // why it is refused or stopped
 	Hint         string     `json:"hint,omitempty"`   // what to do about it
 	Arena        string     `json:"arena,omitempty"`
@@ -32,13 +34,23 @@ type Plugin struct {
 	Waiting      int        `json:"waiting"`  // jobs
 	Instances    []Instance `json:"instances"`
 	Capabilities []string   `json:"capabilities"`
-	Manifest     *Manifest  `json:"manifest,omitempty"` // absent when it never described itself
+	Manifest     *Manifest  `json:"manifest,omitempty"`   // absent when it never described itself
+	Publisher    string     `json:"publisher,omitempty"`  // whose key signed it, absent for nobody's
+	Note         string     `json:"note,omitempty"`       // what else an operator should know
+	Pinned       bool       `json:"pinned"`               // an operator said that this version is to serve
+	Held         bool       `json:"held"`                 // an operator took it out of service
+	OnProbation  bool       `json:"on_probation"`         // it has replaced another and may still have to go
+	Exchanging   string     `json:"exchanging,omitempty"` // the version that is being brought in
+	Lingering    int        `json:"lingering"`            // replaced generations that still have jobs
+	Previous     string     `json:"previous,omitempty"`   // the version that served before
 }
 
 // Instance describes one process of a plugin.
 type Instance struct {
 	ID          uint32    `json:"id"`
 	Incarnation uint32    `json:"incarnation"`
+	Version     string    `json:"version"`
+	Serving     bool      `json:"serving"` // it gets jobs: it is neither on trial nor on its way out
 	PID         int       `json:"pid"`
 	Started     time.Time `json:"started"`
 	Running     int       `json:"running"` // jobs
@@ -46,6 +58,27 @@ type Instance struct {
 	Health      string    `json:"health"`
 	Resident    uint64    `json:"resident_bytes"`
 	CPUTimeNs   int64     `json:"cpu_time_ns"`
+	Limits      Limits    `json:"limits"`
+}
+
+// Limits are those in force for a process and what it starts. What is absent has no
+// bound.
+type Limits struct {
+	Memory       uint64 `json:"memory_bytes,omitempty"` // resident
+	CPUPercent   uint64 `json:"cpu_percent,omitempty"`  // 100 for one core
+	Processes    uint64 `json:"processes,omitempty"`    // and threads
+	AddressSpace uint64 `json:"address_space_bytes,omitempty"`
+	OpenFiles    uint64 `json:"open_files,omitempty"`
+}
+
+func newLimits(l supervisor.Limits) Limits {
+	out := Limits{Memory: l.Memory, CPUPercent: l.CPUPercent, Processes: l.Processes, AddressSpace: l.AddressSpace, OpenFiles: l.OpenFiles}
+	for _, bound := range []*uint64{&out.Memory, &out.CPUPercent, &out.Processes, &out.AddressSpace, &out.OpenFiles} {
+		if *bound == supervisor.Unlimited {
+			*bound = 0
+		}
+	}
+	return out
 }
 
 func newPlugin(s node.PluginStatus) Plugin {
@@ -54,11 +87,13 @@ func newPlugin(s node.PluginStatus) Plugin {
 		Phase: string(s.Phase), Reason: s.Reason, Hint: s.Hint, Arena: s.Arena, Grants: list(s.Grants), Since: s.Since, RetryAt: s.RetryAt,
 		Restarts: s.Restarts, StartNs: int64(s.StartTook), Waiting: s.Waiting, Instances: []Instance{},
 		Capabilities: list(s.Capabilities), Manifest: newManifest(s.Manifest),
+		Publisher: s.Publisher, Note: s.Note, Pinned: s.Pinned, Held: s.Held, OnProbation: s.OnProbation,
+		Exchanging: s.Exchanging, Lingering: s.Lingering, Previous: s.Previous,
 	}
 	for _, i := range s.Instances {
 		p.Instances = append(p.Instances, Instance{
-			ID: i.ID, Incarnation: i.Incarnation, PID: i.PID, Started: i.Started, Running: i.Running,
-			Offences: i.Offences, Health: i.Health, Resident: i.Resident, CPUTimeNs: int64(i.CPUTime),
+			ID: i.ID, Incarnation: i.Incarnation, Version: i.Version, Serving: i.Serving, PID: i.PID, Started: i.Started, Running: i.Running,
+			Offences: i.Offences, Health: i.Health, Resident: i.Resident, CPUTimeNs: int64(i.CPUTime), Limits: newLimits(i.Limits),
 		})
 	}
 	return p

@@ -1,12 +1,16 @@
 package api
 
 import (
+	"context"
 	"errors"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
 	"inos/host/dispatch"
+	"inos/host/events"
+	"inos/host/journal"
 	"inos/host/node"
 	"inos/plugins/sdk/wire"
 	"inos/protocols/base/v1"
@@ -24,9 +28,16 @@ type backend struct {
 	segment *segment.Segment
 	puppet  *puppet
 	plugins []node.PluginStatus
+	journal *journal.Journal
+	// journalDir is where it keeps what it keeps.
+	journalDir string
+	log        *events.Log
+	*operator
 }
 
 func (b *backend) Engine() *dispatch.Engine     { return b.engine }
+func (b *backend) Durable() *journal.Journal    { return b.journal }
+func (b *backend) Events() *events.Log          { return b.log }
 func (b *backend) Plugins() []node.PluginStatus { return b.plugins }
 func (b *backend) Segment() node.SegmentStatus  { return node.SegmentStatus{Usage: b.segment.Usage()} }
 func (b *backend) Info() node.Info {
@@ -285,7 +296,17 @@ func newBackend(t *testing.T) *backend {
 	if err != nil {
 		t.Fatal(err)
 	}
+	dir := filepath.Join(t.TempDir(), "journal")
+	kept, err := journal.Open(dir, journal.Options{Engine: e})
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		if err := kept.Close(ctx); err != nil {
+			t.Errorf("journal: %v", err)
+		}
 		e.Close()
 		i.Detach(errors.New("the test has ended"))
 		close(p.stop)
@@ -302,10 +323,11 @@ func newBackend(t *testing.T) *backend {
 			t.Error(err)
 		}
 	})
-	return &backend{engine: e, segment: s, puppet: p, plugins: []node.PluginStatus{
+	log := events.New(events.Options{Limit: 16})
+	return &backend{engine: e, segment: s, puppet: p, journal: kept, journalDir: dir, log: log, operator: &operator{}, plugins: []node.PluginStatus{
 		{File: "broken", Name: "broken", Phase: node.Refused, Reason: "not a program", Hint: "build it"},
 		{
-			File: "test-1", Name: "test", Version: "1.2.3", Phase: node.Serving, Manifest: manifest, Capabilities: []string{"test.echo"},
+			File: "test-1", Name: "test", Version: "1.2.3", Digest: "d1", Phase: node.Serving, Manifest: manifest, Capabilities: []string{"test.echo"},
 			Instances: []node.InstanceStatus{{ID: 1, PID: 7, Health: "healthy"}},
 		},
 	}}

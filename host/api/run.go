@@ -17,8 +17,12 @@ import (
 	"inos/protocols/compute/v1"
 )
 
-// runJob runs a job for as long as the request lasts.
+// runJob runs a job for as long as the request lasts, or takes a durable one in.
 func (s *Server) runJob(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Query().Get("durable") == "true" {
+		s.submitJob(w, r)
+		return
+	}
 	conn := http.NewResponseController(w)
 	// Output may come before the input has ended, and the client reads it.
 	if err := conn.EnableFullDuplex(); err != nil {
@@ -215,8 +219,13 @@ func (a *answer) begin() {
 		return
 	}
 	a.begun = true
+	a.w.Header().Set("Trailer", strings.Join(outcomeHeaders, ", "))
+	a.status()
+}
+
+// status sends the status of an answer whose body is output.
+func (a *answer) status() {
 	h := a.w.Header()
-	h.Set("Trailer", strings.Join(outcomeHeaders, ", "))
 	h.Set("Content-Type", "application/octet-stream")
 	if t := a.spec.OutputType; validType(t) {
 		h.Set("Content-Type", t)
@@ -236,16 +245,21 @@ func (a *answer) finish(o dispatch.Outcome) {
 	if o.Err == nil {
 		a.begin()
 	}
+	a.outcome(o)
+	if o.Err != nil && !a.begun {
+		fail(a.w, o.Err)
+	}
+}
+
+// outcome puts into the header, or the trailer, what came of a job.
+func (a *answer) outcome(o dispatch.Outcome) {
 	h := a.w.Header()
 	h.Set(headerStatus, o.Status.String())
 	h.Set(headerCost, strconv.FormatUint(o.Cost, 10))
 	h.Set(headerAttempts, strconv.Itoa(o.Attempts))
 	h.Set(headerMetrics, inHeader(newMetrics(o.Metrics)))
 	if o.Err != nil {
-		h.Set(headerError, inHeader(newError(o.Err).short()))
-		if !a.begun {
-			fail(a.w, o.Err)
-		}
+		h.Set(headerError, inHeader(newError(asError(o.Err)).short()))
 	}
 }
 

@@ -33,7 +33,8 @@ type RunRequest struct {
 	Budget uint64
 	// Priority is low, normal, high, critical or emergency; empty means normal.
 	Priority string
-	// Key refuses the job while another with this key is under way.
+	// Key refuses the job while another with this key is under way. For Submit it
+	// names the job: asked for twice, it is taken in once.
 	Key string
 	// Started is called when the node has taken the job in, with its number.
 	Started func(job string)
@@ -136,9 +137,14 @@ func (res *RunResult) outcome(h http.Header, missing string) {
 	res.Attempts, _ = strconv.Atoi(h.Get(headerAttempts))
 	_ = json.Unmarshal([]byte(h.Get(headerMetrics)), &res.Metrics)
 	if text := h.Get(headerError); text != "" {
-		res.Error = &Error{Code: base.Code_internal.String(), Message: text}
-		_ = json.Unmarshal([]byte(text), res.Error)
+		res.fail(text)
 	}
+}
+
+// fail reads an error from a header.
+func (res *RunResult) fail(text string) {
+	res.Error = &Error{Code: base.Code_internal.String(), Message: text}
+	_ = json.Unmarshal([]byte(text), res.Error)
 }
 
 // broken explains a connection that ended early.

@@ -16,9 +16,17 @@ import (
 
 // Options bound the server. The zero value of each field means its default.
 type Options struct {
-	// MaxRequests is how many requests are served at once, default 256. One more
-	// is refused at once.
+	// MaxRequests is how many requests at once run jobs or move their bytes, default
+	// 256. One more is refused at once. The other kinds of requests have places of
+	// their own.
 	MaxRequests int
+	// MaxQueries is how many requests at once ask for what the node knows, default 32.
+	MaxQueries int
+	// MaxChanges is how many requests at once change what serves, default 16.
+	MaxChanges int
+	// MaxWaits is how many requests at once wait for events, or for jobs that somebody
+	// else runs, default 64.
+	MaxWaits int
 	// Stall is how long a client may take to give the next bytes of input or to
 	// take the next bytes of output before its job is canceled, default 10 min.
 	Stall time.Duration
@@ -28,8 +36,13 @@ type Options struct {
 
 // EnsureDefaults fills in what was left zero.
 func (o *Options) EnsureDefaults() {
-	if o.MaxRequests <= 0 {
-		o.MaxRequests = 256
+	for _, d := range []struct {
+		field *int
+		value int
+	}{{&o.MaxRequests, 256}, {&o.MaxQueries, 32}, {&o.MaxChanges, 16}, {&o.MaxWaits, 64}} {
+		if *d.field <= 0 {
+			*d.field = d.value
+		}
 	}
 	if o.Stall <= 0 {
 		o.Stall = 10 * time.Minute
@@ -43,7 +56,7 @@ func (o *Options) EnsureDefaults() {
 const (
 	maxHeaderBytes = 256 << 10 // parameters travel in the query
 	headerTimeout  = 10 * time.Second
-	answerTimeout  = 30 * time.Second // for everything but running jobs
+	answerTimeout  = 30 * time.Second // for everything but jobs, changes and waiting
 	idleTimeout    = 2 * time.Minute
 	linger         = 500 * time.Millisecond // for a client to stop sending
 )
@@ -55,8 +68,11 @@ type Server struct {
 	log  hclog.Logger
 	http *http.Server
 
-	slots chan struct{}
-	stop  context.CancelCauseFunc
+	classes classes
+	stop    context.CancelCauseFunc
+
+	waiting context.Context // of requests that wait for news: it ends when the server begins to close
+	hush    context.CancelCauseFunc
 
 	mu       sync.Mutex // orders requests.Add before requests.Wait
 	closed   bool
@@ -69,9 +85,10 @@ var errStopping = wire.NewError(base.Code_unavailable, "start the node again", "
 func NewServer(n Backend, o Options) *Server {
 	o.EnsureDefaults()
 	ctx, stop := context.WithCancelCause(context.Background())
-	s := &Server{node: n, opts: o, log: o.Logger.Named("api"), slots: make(chan struct{}, o.MaxRequests), stop: stop}
+	waiting, hush := context.WithCancelCause(ctx)
+	s := &Server{node: n, opts: o, log: o.Logger.Named("api"), classes: o.classes(), stop: stop, waiting: waiting, hush: hush}
 	s.http = &http.Server{
-		Handler:           s.bounded(s.routes()),
+		Handler:           s.routes(),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       answerTimeout,
 		WriteTimeout:      answerTimeout,
@@ -92,10 +109,11 @@ func (s *Server) Serve(l net.Listener) error {
 	return nil
 }
 
-// Close stops listening, lets requests under way finish until ctx ends, cancels
-// what is left and waits for it. After it no job of a request is open, so the
+// Close stops listening, ends the requests that wait for news, lets the others
+// finish until ctx ends, cancels what is left and waits for it. After it no job of a request is open, so the
 // memory that they read and write may go.
 func (s *Server) Close(ctx context.Context) error {
+	s.hush(errStopping)
 	err := s.http.Shutdown(ctx)
 	s.stop(errStopping)
 	if err != nil {
@@ -115,46 +133,36 @@ func (s *Server) Close(ctx context.Context) error {
 
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/node", s.getNode)
-	mux.HandleFunc("GET /v1/plugins", s.getPlugins)
-	mux.HandleFunc("GET /v1/plugins/{name}", s.getPlugin)
-	mux.HandleFunc("GET /v1/capabilities", s.getCapabilities)
-	mux.HandleFunc("GET /v1/segment", s.getSegment)
-	mux.HandleFunc("GET /v1/jobs", s.getJobs)
-	mux.HandleFunc("GET /v1/jobs/{id}", s.getJob)
-	mux.HandleFunc("DELETE /v1/jobs/{id}", s.cancelJob)
-	mux.HandleFunc("POST /v1/jobs", s.runJob)
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+	handle := func(c *class, pattern string, h http.HandlerFunc) { mux.HandleFunc(pattern, s.within(c, h)) }
+	n, c := s.node, s.classes
+
+	handle(c.queries, "GET /v1/node", s.getNode)
+	handle(c.queries, "GET /v1/plugins", s.getPlugins)
+	handle(c.queries, "GET /v1/plugins/{name}", s.getPlugin)
+	handle(c.queries, "GET /v1/plugins/{name}/history", s.getHistory)
+	handle(c.queries, "GET /v1/capabilities", s.getCapabilities)
+	handle(c.queries, "GET /v1/segment", s.getSegment)
+	handle(c.queries, "GET /v1/jobs", s.getJobs)
+	handle(c.queries, "GET /v1/jobs/{id}", s.getJob)
+	handle(c.queries, "DELETE /v1/jobs/{id}", s.cancelJob)
+	handle(c.queries, "DELETE /v1/jobs/{id}/result", s.discardResult)
+	handle(c.queries, "GET /v1/quarantine", s.getQuarantine)
+	handle(c.queries, "DELETE /v1/quarantine/{digest}", s.forgive)
+
+	handle(c.changes, "POST /v1/plugins/{name}/swap", s.changing(n.Swap))
+	handle(c.changes, "POST /v1/plugins/{name}/rollback", s.changing(versionless(n.Rollback)))
+	handle(c.changes, "POST /v1/plugins/{name}/pin", s.changing(n.Pin))
+	handle(c.changes, "POST /v1/plugins/{name}/unpin", s.changing(versionless(n.Unpin)))
+	handle(c.changes, "POST /v1/plugins/{name}/drain", s.changing(versionless(n.Drain)))
+	handle(c.queries, "POST /v1/plugins/{name}/undrain", s.changing(versionless(n.Undrain))) // never waits, and ends what does
+
+	handle(c.jobs, "POST /v1/jobs", s.runJob)
+	handle(c.jobs, "GET /v1/jobs/{id}/result", s.getResult)
+	handle(c.waits, "GET /v1/jobs/{id}/wait", unhurried(s.patient(s.waitJob)))
+	mux.HandleFunc("GET /v1/events", s.getEvents) // of two classes
+
+	handle(c.queries, "/", func(w http.ResponseWriter, r *http.Request) {
 		fail(w, wire.NewError(base.Code_notFound, "see the comment of package api for what there is", "there is no %s %s", r.Method, r.URL.Path))
 	})
 	return mux
-}
-
-// bounded counts requests and refuses those beyond the limit.
-func (s *Server) bounded(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		select {
-		case s.slots <- struct{}{}:
-		default:
-			fail(w, wire.NewError(base.Code_resourceExhausted, "try again when some have ended", "%d requests are under way already", s.opts.MaxRequests))
-			return
-		}
-		defer func() { <-s.slots }()
-		if !s.begin() {
-			fail(w, errStopping)
-			return
-		}
-		defer s.requests.Done()
-		next.ServeHTTP(w, r)
-	})
-}
-
-// begin counts a request in, unless the server is closed.
-func (s *Server) begin() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.closed {
-		s.requests.Add(1)
-	}
-	return !s.closed
 }

@@ -9,7 +9,7 @@ import (
 )
 
 func (s *Server) getNode(w http.ResponseWriter, _ *http.Request) {
-	reply(w, http.StatusOK, newNode(s.node.Info()))
+	reply(w, http.StatusOK, newNode(s.node.Info(), s.node.Durable().Stats()))
 }
 
 func (s *Server) getPlugins(w http.ResponseWriter, _ *http.Request) {

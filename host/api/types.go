@@ -4,8 +4,11 @@ import (
 	"time"
 
 	"inos/host/dispatch"
+	"inos/host/journal"
 	"inos/host/node"
 	"inos/plugins/sdk/wire"
+	"inos/protocols/base/v1"
+	"inos/protocols/compute/v1"
 )
 
 // Node describes a node. Sizes are bytes here and below.
@@ -19,12 +22,45 @@ type Node struct {
 	Started  time.Time      `json:"started"`
 	Segment  uint64         `json:"segment_bytes"`
 	JobStats dispatch.Stats `json:"jobs"`
+	Durable  DurableStats   `json:"durable"`
+	Means    Means          `json:"enforcement"`
 }
 
-func newNode(i node.Info) Node {
+// DurableStats describes the log of durable jobs.
+type DurableStats struct {
+	Waiting  int    `json:"waiting"`
+	Running  int    `json:"running"`
+	Ended    int    `json:"ended"` // and remembered
+	MaxJobs  int    `json:"max_jobs"`
+	Bytes    uint64 `json:"bytes"` // of inputs and results on disk
+	MaxBytes uint64 `json:"max_bytes"`
+	Error    *Error `json:"error,omitempty"` // why nothing can be written any more
+}
+
+func newDurableStats(s journal.Stats) DurableStats {
+	return DurableStats{
+		Waiting: s.Waiting, Running: s.Running, Ended: s.Ended, MaxJobs: s.Jobs, Bytes: s.Bytes, MaxBytes: s.MaxBytes, Error: AsError(s.Err),
+	}
+}
+
+// Means says how the limits of plugins are kept: "none", "watched by the host",
+// "cgroup v1" or "cgroup v2".
+type Means struct {
+	Memory    string `json:"memory"`
+	CPU       string `json:"cpu"`
+	Processes string `json:"processes"`
+	Children  string `json:"children"`       // how processes that a plugin started are found
+	Note      string `json:"note,omitempty"` // what stands in the way of control groups
+}
+
+func newNode(i node.Info, durable journal.Stats) Node {
+	e := i.Enforcement
 	return Node{
 		ID: i.ID, Version: i.Version, Home: i.Home, Plugins: i.Plugins, Socket: i.Socket,
-		PID: i.PID, Started: i.Started, Segment: i.Segment, JobStats: i.Jobs,
+		PID: i.PID, Started: i.Started, Segment: i.Segment, JobStats: i.Jobs, Durable: newDurableStats(durable),
+		Means: Means{
+			Memory: e.Memory.String(), CPU: e.CPU.String(), Processes: e.Processes.String(), Children: e.Children.String(), Note: e.Note,
+		},
 	}
 }
 
@@ -100,6 +136,28 @@ type Job struct {
 	OutBytes   uint64    `json:"output_bytes"`
 	Error      *Error    `json:"error,omitempty"`
 	Parent     string    `json:"parent,omitempty"` // the job on whose behalf it runs
+
+	// What follows is of durable jobs alone, but for Ended.
+	Durable  bool      `json:"durable"`
+	Key      string    `json:"key,omitempty"`
+	Deadline time.Time `json:"deadline,omitzero"`
+	Ended    time.Time `json:"ended,omitzero"`   // absent until then
+	Expires  time.Time `json:"expires,omitzero"` // when its result is forgotten, absent until it has ended
+}
+
+// Over reports whether the job has ended.
+func (j Job) Over() bool { return !j.Ended.IsZero() }
+
+// Err returns why the job failed, a *wire.Error, and nil when it has succeeded or not
+// ended.
+func (j Job) Err() error {
+	switch {
+	case !j.Over() || j.State == compute.Status_success.String():
+		return nil
+	case j.Error == nil:
+		return wire.NewError(base.Code_unknown, "", "job %s ended as %s", j.ID, j.State)
+	}
+	return j.Error.wire()
 }
 
 func newJob(i dispatch.Info) Job {
@@ -111,7 +169,36 @@ func newJob(i dispatch.Info) Job {
 	if i.Parent != 0 {
 		j.Parent = jobID(i.Parent)
 	}
+	if i.State != stateWaiting && i.State != stateRunning {
+		j.Ended = i.Submitted.Add(i.Took)
+	}
 	return j
+}
+
+// States of a job that has not ended, as engine and journal call them.
+const (
+	stateWaiting = "waiting"
+	stateRunning = "running"
+)
+
+// newDurable describes a durable job as the journal knows it. The error of one that
+// waits is why it could not be started.
+func newDurable(i journal.Job) Job {
+	j := Job{
+		ID: jobID(i.ID), Capability: i.Capability, State: i.State, Priority: i.Priority.String(), Submitted: i.Accepted,
+		Attempts: max(i.Runs, i.Outcome.Attempts), Cost: i.Outcome.Cost, InBytes: i.InBytes, OutBytes: i.OutBytes, Error: newError(i.Outcome.Err),
+		Durable: true, Key: i.Key, Deadline: i.Deadline, Ended: i.Ended, Expires: i.Expires, TookNs: int64(time.Since(i.Accepted)),
+	}
+	if i.Over() {
+		j.TookNs = int64(i.Ended.Sub(i.Accepted))
+	}
+	return j
+}
+
+// running fills in what the engine knows of a durable job that it has.
+func (j *Job) running(i dispatch.Info) {
+	j.Module, j.Instance, j.Done, j.Total = i.Module, i.Instance, i.Done, i.Total
+	j.OutBytes = i.OutBytes
 }
 
 // Metrics says what a job used.

@@ -16,6 +16,7 @@ import (
 const (
 	sumsName  = "SHA256SUMS"
 	sumSuffix = ".sha256"
+	sigSuffix = ".minisig"
 	maxSums   = 1 << 20 // bytes
 )
 

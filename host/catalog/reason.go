@@ -23,6 +23,7 @@ const (
 	MissingInterpreter                   // the program that must run it is not installed
 	BadName                              // a name that cannot be printed
 	Changed                              // other bytes than were inspected
+	BadSignature                         // not signed by whom it says, or by somebody unknown
 )
 
 // reasons holds the text of each reason and what usually helps.
@@ -39,6 +40,7 @@ var reasons = [...]struct{ text, hint string }{
 	MissingInterpreter: {"missing-interpreter", "install it, or build the plugin with CGO_ENABLED=0"},
 	BadName:            {"bad-name", "rename it: letters, digits and punctuation, no control characters"},
 	Changed:            {"changed", "wait until it is copied completely"},
+	BadSignature:       {"bad-signature", "fetch the binary and its signature again, or sign it anew"},
 }
 
 // String returns the reason as one word, as it is printed and logged.

@@ -57,6 +57,8 @@ type Candidate struct {
 	Stamp  Stamp
 	// Err is nil, or the *Refusal that keeps it out.
 	Err error
+
+	seal imprint // what a Watcher saw of it
 }
 
 // Linked says whether the name in the folder is a symbolic link to a file
@@ -133,7 +135,7 @@ func ignored(name string) bool {
 		return true
 	}
 	switch filepath.Ext(name) {
-	case sumSuffix, ".minisig", ".md":
+	case sumSuffix, sigSuffix, ".md":
 		return true
 	}
 	return false

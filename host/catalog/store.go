@@ -14,6 +14,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"inos/plugins/sdk/failpoint"
 )
 
 // Errors of a Store. They are about the store, never about a plugin.
@@ -24,6 +26,15 @@ var (
 	ErrDamaged = errors.New("catalog: damaged in the store")
 )
 
+// Points of the store.
+var (
+	duringCopy   = failpoint.New("catalog/copy")
+	beforeSync   = failpoint.New("catalog/copy-sync")
+	afterChecks  = failpoint.New("catalog/checked")
+	beforeRename = failpoint.New("catalog/before-rename")
+	afterRename  = failpoint.New("catalog/after-rename")
+)
+
 // incoming begins the names of copies that are not complete.
 const incoming = ".incoming-"
 
@@ -31,8 +42,9 @@ const incoming = ".incoming-"
 // digest, so any number of versions can be there at once. Its methods may be
 // called from any goroutine; two processes must not share a store.
 type Store struct {
-	dir string
-	who operator
+	dir   string
+	who   operator
+	trust []string // folders of trusted keys
 
 	mu sync.Mutex // held while the folder changes
 }
@@ -45,13 +57,16 @@ type Entry struct {
 	Size   int64
 	Kind   Kind
 	Source string // where it was copied from; empty when it was found in the store
+	// Publisher names the trusted key that signed it, "" for none.
+	Publisher string
 	// Listed says that a list of the operator named this digest.
 	Listed bool
 }
 
 // OpenStore opens the store in dir, made if it is not there, and removes what an
-// interrupted copy left behind.
-func OpenStore(dir string) (*Store, error) {
+// interrupted copy left behind. Trust names the folders of the keys whose
+// signatures count; they are read anew each time.
+func OpenStore(dir string, trust ...string) (*Store, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("catalog: store: %w", err)
@@ -59,7 +74,7 @@ func OpenStore(dir string) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("catalog: store: %w", err)
 	}
-	s := &Store{dir: dir, who: currentOperator()}
+	s := &Store{dir: dir, who: currentOperator(), trust: trust}
 	info, err := os.Stat(dir)
 	if err != nil {
 		return nil, fmt.Errorf("catalog: store: %w", err)
@@ -76,16 +91,22 @@ func OpenStore(dir string) (*Store, error) {
 	if err := unix.Statfs(dir, &mount); err == nil && mount.Flags&unix.ST_NOEXEC != 0 {
 		return nil, fmt.Errorf("catalog: store %s: the file system is mounted noexec, nothing could be started from it; put the node's folder elsewhere", dir)
 	}
-	left, err := filepath.Glob(filepath.Join(dir, incoming+"*"))
-	if err != nil {
-		return nil, fmt.Errorf("catalog: store: %w", err)
-	}
-	for _, l := range left {
-		if err := os.Remove(l); err != nil {
+	for _, place := range []string{dir, filepath.Join(dir, "*")} {
+		if err := removeUnfinished(filepath.Join(place, incoming)); err != nil {
 			return nil, fmt.Errorf("catalog: store: %w", err)
 		}
 	}
 	return s, nil
+}
+
+// removeUnfinished removes the files that begin like this, which a process left
+// behind that died while it wrote them.
+func removeUnfinished(beginning string) error {
+	left, err := filepath.Glob(beginning + "*")
+	for _, l := range left {
+		err = errors.Join(err, os.Remove(l))
+	}
+	return err
 }
 
 // Admit copies a candidate into the store and returns the copy, which is on disk
@@ -117,17 +138,33 @@ func (s *Store) admit(c Candidate) (Entry, error) {
 	if refusal != nil {
 		return Entry{}, refusal
 	}
-	e := Entry{Name: c.Name, Digest: hex.EncodeToString(digest[:]), Size: c.Size, Source: c.Target, Listed: listed}
+	by, signature, refusal := checkSignature(c.Path, copied, s.trust)
+	if refusal != nil {
+		return Entry{}, refusal
+	}
+	if err := afterChecks.Hit(); err != nil {
+		return Entry{}, err
+	}
+	e := Entry{Name: c.Name, Publisher: by.Publisher, Digest: hex.EncodeToString(digest[:]), Size: c.Size, Source: c.Target, Listed: listed}
 	e.Path = filepath.Join(s.dir, e.Digest, e.Name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if e.Kind, err = s.verify(e.Path, e.Digest); err == nil {
-		return e, nil
+		return e, s.keepSignature(e.Path, signature)
 	}
 	if err := os.MkdirAll(filepath.Dir(e.Path), 0o700); err != nil {
 		return Entry{}, err
 	}
+	if err := s.keepSignature(e.Path, signature); err != nil {
+		return Entry{}, err
+	}
+	if err := beforeRename.Hit(); err != nil {
+		return Entry{}, err
+	}
 	if err := os.Rename(copied, e.Path); err != nil {
+		return Entry{}, err
+	}
+	if err := afterRename.Hit(); err != nil {
 		return Entry{}, err
 	}
 	if err := errors.Join(syncDir(filepath.Dir(e.Path)), syncDir(s.dir)); err != nil {
@@ -135,6 +172,17 @@ func (s *Store) admit(c Candidate) (Entry, error) {
 	}
 	e.Kind, err = s.verify(e.Path, e.Digest)
 	return e, err
+}
+
+// keepSignature keeps a signature beside the binary that it is of, or none.
+func (s *Store) keepSignature(path string, signature []byte) error {
+	if signature == nil {
+		if err := os.Remove(path + sigSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	return replaceFile(path+sigSuffix, signature, 0o600)
 }
 
 // copyIn copies the candidate's bytes into a file of the store's own, reading
@@ -160,6 +208,9 @@ func (s *Store) copyIn(c Candidate) (path string, digest [sha256.Size]byte, err 
 		}
 	}()
 	h := sha256.New()
+	if err := duringCopy.Hit(); err != nil {
+		return "", digest, err
+	}
 	// One byte more than there should be, to see a file that grows.
 	n, err := io.Copy(io.MultiWriter(dst, h), io.LimitReader(src, c.Size+1))
 	if err != nil {
@@ -172,7 +223,7 @@ func (s *Store) copyIn(c Candidate) (path string, digest [sha256.Size]byte, err 
 		return "", digest, err
 	}
 	h.Sum(digest[:0])
-	return dst.Name(), digest, errors.Join(dst.Chmod(0o500), dst.Sync())
+	return dst.Name(), digest, errors.Join(dst.Chmod(0o500), beforeSync.Hit(), dst.Sync())
 }
 
 // unchanged compares an open file with what was inspected.
@@ -239,7 +290,19 @@ func (s *Store) Get(digest, name string) (Entry, error) {
 		return Entry{}, fmt.Errorf("catalog: store: %w", err)
 	}
 	e.Size = info.Size()
+	// A key that was trusted once need not be now.
+	by, _, refusal := checkSignature(e.Path, e.Path, s.trust)
+	if refusal != nil {
+		return Entry{}, refusal.about(e.Path)
+	}
+	e.Publisher = by.Publisher
 	return e, nil
+}
+
+// Has reports whether a binary of that digest is in the store, unchecked.
+func (s *Store) Has(digest string) bool {
+	_, err := os.Stat(filepath.Join(s.dir, filepath.Base(digest)))
+	return err == nil
 }
 
 // Prune removes every binary whose digest keep does not hold, so that the store

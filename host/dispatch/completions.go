@@ -186,9 +186,10 @@ func (i *Instance) finish(d *ring.Descriptor) error {
 	}
 
 	u.mu.Lock()
-	delete(i.inflight, j.id)
+	i.forget(j)
 	j.state = ended
 	j.unwatch()
+	i.count(o.Status)
 	if o.Status != compute.Status_success && o.Err == nil {
 		if o.Err = j.explained; o.Err == nil {
 			o.Err = statusError(j.cap.spec.Name, o.Status)
@@ -201,6 +202,9 @@ func (i *Instance) finish(d *ring.Descriptor) error {
 	u.mu.Unlock()
 	later.ring(i)
 	later.run()
+	if o.Status == compute.Status_success && j.suspect {
+		u.engine.ward.clear(j)
+	}
 	j.settle(o)
 	return offence
 }

@@ -30,9 +30,9 @@ import (
 type Options struct {
 	// QueueLimit is how many jobs may wait for one module, default 4096.
 	QueueLimit int
-	// MaxAttempts is how often an idempotent job is started before its deaths are
-	// held against it, default 3.
-	MaxAttempts int
+	// MaxKills is how many deaths of a plugin are held against a job before it is
+	// quarantined, default 3.
+	MaxKills int
 	// MaxOffences is how many broken promises of one instance are refused before
 	// OnOffence is called, default 16.
 	MaxOffences int
@@ -55,7 +55,7 @@ func (o *Options) EnsureDefaults() {
 		field *int
 		value int
 	}{
-		{&o.QueueLimit, 4096}, {&o.MaxAttempts, 3}, {&o.MaxOffences, 16}, {&o.MaxDepth, 8}, {&o.History, 1024},
+		{&o.QueueLimit, 4096}, {&o.MaxKills, 3}, {&o.MaxOffences, 16}, {&o.MaxDepth, 8}, {&o.History, 1024},
 	} {
 		if *d.field <= 0 {
 			*d.field = d.value
@@ -75,13 +75,18 @@ type Engine struct {
 	log   hclog.Logger
 	jobs  *table
 	stats counters
+	ward  ward
 	next  atomic.Uint64
 
 	mu           sync.RWMutex
 	units        map[string]*unit
 	capabilities map[string]*capability
+	gone         map[string]error // why a capability is not served any more, bounded by maxGone
 	closed       bool
 }
+
+// maxGone bounds the capabilities that are remembered after their module went.
+const maxGone = 1024
 
 // capability is one operation that is served, with the module that serves it.
 type capability struct {
@@ -94,7 +99,7 @@ func New(o Options) *Engine {
 	o.EnsureDefaults()
 	e := &Engine{
 		opts: o, log: o.Logger.Named("dispatch"), jobs: newTable(o.History),
-		units: make(map[string]*unit), capabilities: make(map[string]*capability),
+		units: make(map[string]*unit), capabilities: make(map[string]*capability), gone: make(map[string]error),
 	}
 	// Numbers start anywhere, so that those of an earlier life of the node name
 	// no job of this one.
@@ -113,10 +118,16 @@ func (e *Engine) lookup(name string) (*capability, error) {
 	}
 	c, ok := e.capabilities[name]
 	if !ok {
+		if why := e.gone[name]; why != nil {
+			return nil, why
+		}
 		return nil, unknownCapability(name, e.names())
 	}
 	return c, nil
 }
+
+// NewID returns the number of a job that is submitted later, as Request.ID.
+func (e *Engine) NewID() uint64 { return e.next.Add(1) }
 
 // names lists the capabilities served, sorted. The caller holds mu.
 func (e *Engine) names() []string {
@@ -176,6 +187,10 @@ func (e *Engine) Retire(module string, reason error) {
 		for name, c := range e.capabilities {
 			if c.unit == u {
 				delete(e.capabilities, name)
+				if len(e.gone) >= maxGone {
+					clear(e.gone)
+				}
+				e.gone[name] = notServedNow(name, module, reason)
 			}
 		}
 	}

@@ -31,6 +31,22 @@ func unknownCapability(name string, known []string) error {
 	return wire.NewError(base.Code_notFound, hint, "no plugin serves %q", name)
 }
 
+// addresseeGone answers a job for an instance that is not there.
+func addresseeGone(instance uint32) error {
+	return wire.NewError(base.Code_unavailable, "see inos plugin list", "the instance %d that was to run the job is gone", instance)
+}
+
+// quarantined answers a job that ends its plugin.
+func quarantined(capability string, kills int, last any) *wire.Error {
+	return wire.NewError(base.Code_quarantined, "look at the input and at the plugin's log, mend either, or lift it with inos job forgive",
+		"%s with this input ended its plugin %d times and is not started any more: %v", capability, kills, last)
+}
+
+// notServedNow explains what became of the module that served a capability.
+func notServedNow(capability, module string, reason error) error {
+	return wire.NewError(base.Code_notFound, "see inos plugin list", "no plugin serves %q now: %s is out of service: %v", capability, module, reason)
+}
+
 func noLongerServed(capability, module string) *wire.Error {
 	return wire.NewError(base.Code_notFound, "see inos plugin info "+module, "%s does not serve %s any more", module, capability)
 }

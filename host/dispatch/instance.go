@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"inos/plugins/sdk/wire"
+	"inos/protocols/compute/v1"
 	"inos/protocols/system/v1"
 	"inos/shm/arena"
 	"inos/shm/ring"
@@ -24,6 +25,10 @@ type Attachment struct {
 	ID uint32
 	// Manifest it registered.
 	Manifest *wire.Manifest
+	// Digest of its binary, by which jobs that end it are remembered.
+	Digest string
+	// Trial has it get only jobs that name it, and those of its Canary, until Flip.
+	Trial bool
 	// Link to it. The owner closes it after Detach.
 	Link *segment.Link
 	// Arena that the module's blocks lie in, the same for all its instances.
@@ -39,6 +44,7 @@ type phase uint8
 
 const (
 	serving phase = iota
+	trial
 	draining
 	dead
 )
@@ -63,6 +69,9 @@ type Instance struct {
 	limit  int               // jobs at once
 	report func(error)
 
+	digest string
+
+	tally     [2]atomic.Uint64 // jobs that succeeded, and that failed
 	offences  atomic.Int64
 	condemned atomic.Bool
 	stop      atomic.Bool
@@ -71,6 +80,11 @@ type Instance struct {
 	// Guarded by unit.mu.
 	phase    phase
 	inflight map[uint64]*Job
+	queue    queue           // jobs that only this instance may run
+	reserved int             // places kept for jobs that begin
+	suspects int             // in flight
+	percent  int             // of the module's jobs while on trial
+	same     map[string]bool // capabilities that are the same as in the generation that serves
 	onIdle   []chan struct{}
 	ahead    [len(leaseClasses)]int // leases granted unasked and not yet used
 	granted  map[uint32]int         // the class of each, by slot
@@ -79,7 +93,7 @@ type Instance struct {
 // Attach puts a process into service.
 func (e *Engine) Attach(a Attachment) (*Instance, error) {
 	i := &Instance{
-		id: a.ID, m: a.Manifest, link: a.Link, arena: a.Arena, report: a.OnOffence,
+		id: a.ID, digest: a.Digest, m: a.Manifest, link: a.Link, arena: a.Arena, report: a.OnOffence,
 		log:   e.log.With("plugin", a.Manifest.Name, "instance", a.ID),
 		index: make(map[string]uint32, len(a.Manifest.Capabilities)), inflight: make(map[uint64]*Job), granted: make(map[uint32]int),
 		limit:   max(1, min(int(min(a.Manifest.Concurrency, math.MaxInt32)), a.Link.Submissions.Entries()/descriptorsPerJob)),
@@ -104,21 +118,33 @@ func (e *Engine) Attach(a Attachment) (*Instance, error) {
 	if u.arena != a.Arena {
 		return nil, fmt.Errorf("dispatch: instance %d of %s is in another arena than the module", a.ID, u.module)
 	}
-	for _, c := range a.Manifest.Capabilities {
-		e.capabilities[c.Name] = &capability{spec: c, unit: u}
-	}
 	i.unit = u
+	var later errands
 	u.mu.Lock()
 	u.instances = append(u.instances, i)
-	u.cost = a.Manifest.Cost
 	i.advance()
-	later := u.fill()
-	maps.DeleteFunc(e.capabilities, func(name string, c *capability) bool { return c.unit == u && !u.serves(name) })
+	if a.Trial {
+		i.phase = trial
+	} else {
+		e.adopt(i)
+		later = u.fill()
+		maps.DeleteFunc(e.capabilities, func(name string, c *capability) bool { return c.unit == u && !u.serves(name) })
+	}
 	u.mu.Unlock()
 	go i.serve()
 	later.ring(i)
 	later.run()
 	return i, nil
+}
+
+// adopt makes what an instance says the module's. The caller holds Engine.mu and
+// unit.mu.
+func (e *Engine) adopt(i *Instance) {
+	for _, c := range i.m.Capabilities {
+		e.capabilities[c.Name] = &capability{spec: c, unit: i.unit}
+		delete(e.gone, c.Name)
+	}
+	i.unit.cost, i.unit.digest = i.m.Cost, i.digest
 }
 
 // push puts a descriptor on the submission ring. The caller holds unit.mu. It
@@ -156,6 +182,9 @@ func (i *Instance) start(j *Job) bool {
 	j.explained, j.unacked = nil, 0 // of an earlier attempt
 	j.attempts++
 	i.inflight[j.id] = j
+	if j.suspect {
+		i.suspects++
+	}
 	if j.in.more {
 		j.in.pumped = make(chan struct{})
 		go j.in.pump(j, i)
@@ -222,7 +251,7 @@ func (j *Job) unwatch() {
 // Drain lets no new job start here and waits until none runs.
 func (i *Instance) Drain(ctx context.Context) error {
 	i.unit.mu.Lock()
-	if i.phase == serving {
+	if i.phase != dead {
 		i.phase = draining
 	}
 	if len(i.inflight) == 0 {
@@ -265,6 +294,7 @@ func (i *Instance) Detach(cause error) (blocks int, bytes uint64) {
 	<-i.stopped
 	i.consume()
 
+	_ = duringDetach.Hit()
 	u.mu.Lock()
 	u.instances = slices.DeleteFunc(u.instances, func(o *Instance) bool { return o == i })
 	type end struct {
@@ -272,14 +302,20 @@ func (i *Instance) Detach(cause error) (blocks int, bytes uint64) {
 		o   Outcome
 	}
 	var ends []end
+	blamed, d := i.blame(cause), &death{cause: cause, charged: make(map[jobDigest]bool)}
 	// The youngest first, since each one that is tried again goes to the front.
 	for _, id := range slices.Backward(slices.Sorted(maps.Keys(i.inflight))) {
 		j := i.inflight[id]
-		if o, over := u.orphan(j, cause); over {
+		if o, over := u.orphan(j, d, blamed(j)); over {
 			ends = append(ends, end{j, o})
 		}
 	}
+	for j := i.queue.first(); j != nil; j = i.queue.first() {
+		u.withdraw(j)
+		ends = append(ends, end{j, Outcome{Status: compute.Status_rejected, Err: wire.AsError(addresseeGone(i.id))}})
+	}
 	clear(i.inflight)
+	i.suspects = 0
 	i.idled()
 	later := u.fill()
 	u.mu.Unlock()

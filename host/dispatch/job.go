@@ -47,6 +47,7 @@ type Job struct {
 	metadata wire.Metadata
 	parent   *Job
 	depth    int
+	only     uint32 // instance that may run it, 0 for any
 
 	submitted time.Time
 	children  atomic.Uint64 // cost of the jobs it caused
@@ -60,6 +61,11 @@ type Job struct {
 	attempts   int
 	started    time.Time
 	prev, next *Job
+	stands     *queue       // in which it waits, nil for none
+	begin      func() error // to be called before it starts, nil when that was done
+	gated      bool         // begin runs
+	suspect    bool         // it was in flight when a process died, see ward
+	digest     jobDigest    // zero until somebody had to know
 	head       arena.Ref
 	in         source
 	explained  *wire.Error // from a result head, for the done that follows

@@ -34,6 +34,7 @@ type list struct{ head, tail *Job }
 // push adds j at the end of its priority.
 func (q *queue) push(j *Job) {
 	l := &q.lists[level(j.priority)]
+	j.stands = q
 	j.prev, j.next = l.tail, nil
 	if l.tail != nil {
 		l.tail.next = j
@@ -47,6 +48,7 @@ func (q *queue) push(j *Job) {
 // pushFront adds j before all others of its priority: it has waited already.
 func (q *queue) pushFront(j *Job) {
 	l := &q.lists[level(j.priority)]
+	j.stands = q
 	j.prev, j.next = nil, l.head
 	if l.head != nil {
 		l.head.prev = j
@@ -70,7 +72,7 @@ func (q *queue) remove(j *Job) {
 	} else {
 		l.tail = j.prev
 	}
-	j.prev, j.next = nil, nil
+	j.prev, j.next, j.stands = nil, nil, nil
 	q.size--
 }
 

@@ -33,6 +33,14 @@ type Request struct {
 	Metadata wire.Metadata
 	// Parent is the job on whose behalf this one runs, nil for an operator's.
 	Parent *Job
+	// Instance is the only one that may run it, 0 for any.
+	Instance uint32
+	// ID is a number from NewID, 0 for the next.
+	ID uint64
+	// Begin, unless nil, is called once before the job is given to a plugin for the
+	// first time, from a goroutine of its own. The job starts when it returns, or
+	// ends with its error.
+	Begin func() error
 }
 
 // Submit takes a job in: it is checked, its input is read into the arena, and
@@ -56,6 +64,21 @@ func (e *Engine) Submit(ctx context.Context, r Request) (*Job, error) {
 	return j, nil
 }
 
+// find finds who is to run a request.
+func (e *Engine) find(r Request) (*capability, error) {
+	if r.Instance == 0 {
+		return e.lookup(r.Capability)
+	}
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	for _, u := range e.units {
+		if spec, ok := u.specOf(r.Instance, r.Capability); ok {
+			return &capability{spec: spec, unit: u}, nil
+		}
+	}
+	return nil, wire.NewError(base.Code_notFound, "see inos plugin list", "no instance %d serves %q", r.Instance, r.Capability)
+}
+
 // newJob checks everything about a request that needs no memory of the arena.
 func (e *Engine) newJob(c *capability, r Request) (*Job, error) {
 	params, err := wire.CheckParams(c.spec.Params, r.Params)
@@ -64,9 +87,12 @@ func (e *Engine) newJob(c *capability, r Request) (*Job, error) {
 	}
 	now := time.Now()
 	j := &Job{
-		id: e.next.Add(1), cap: c, engine: e, unit: c.unit, priority: r.Priority, deadline: math.MaxInt64,
+		id: r.ID, cap: c, engine: e, unit: c.unit, only: r.Instance, begin: r.Begin, priority: r.Priority, deadline: math.MaxInt64,
 		budget: r.Budget, key: r.Key, params: params, metadata: r.Metadata, parent: r.Parent,
 		submitted: now, wake: make(chan struct{}, 1), done: make(chan struct{}),
+	}
+	if j.id == 0 {
+		j.id = e.next.Add(1)
 	}
 	// On whose behalf a job runs is known here; the request only claims it.
 	j.metadata.ParentJob = 0
@@ -114,7 +140,7 @@ func (j *Job) left() (uint64, bool) {
 
 // admit checks a request and brings its input into the arena.
 func (e *Engine) admit(ctx context.Context, r Request) (*Job, error) {
-	c, err := e.lookup(r.Capability)
+	c, err := e.find(r)
 	if err != nil {
 		return nil, err
 	}
@@ -140,6 +166,9 @@ func (e *Engine) load(ctx context.Context, j *Job, r Request) error {
 	if m := j.unit.price(); j.budget > 0 && m.Of(j.inBytes.Load(), 0) > j.budget {
 		return wire.NewError(base.Code_budgetExceeded, "run the job again with a larger --budget",
 			"%s costs at least %d micro-credits for this input, and the budget is %d", r.Capability, m.Of(j.inBytes.Load(), 0), j.budget)
+	}
+	if err := e.ward.inspect(j); err != nil {
+		return err
 	}
 	if err := j.writeHead(r); err != nil {
 		return err

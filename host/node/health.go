@@ -98,3 +98,8 @@ func (i *instance) ask() {
 		}
 	}
 }
+
+// wellEnough reports whether a plugin that says this of itself is fit to serve.
+func wellEnough(s system.HealthStatus) bool {
+	return s != system.HealthStatus_degraded && s != system.HealthStatus_zombie
+}

@@ -6,13 +6,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"sync"
 	"time"
 
 	"inos/host/catalog"
 	"inos/host/dispatch"
+	"inos/host/events"
+	"inos/host/policy"
 	"inos/host/supervisor"
 	"inos/host/syscalls"
 	"inos/plugins/sdk/wire"
@@ -20,19 +21,22 @@ import (
 	"inos/shm/segment"
 )
 
-// instance is one process of a module.
+// instance is one process of a generation.
 type instance struct {
 	id          uint32
 	incarnation uint32
-	module      *module
+	gen         *generation
+	module      *module // gen's
 	proc        *supervisor.Process
 	link        *segment.Link
-	unit        *dispatch.Instance
+	kernel      *syscalls.Kernel
+	unit        *dispatch.Instance // nil before enter
 	stopKernel  func()
 	started     time.Time
 	gone        chan struct{} // closed when everything it had is taken back
 	leaving     sync.Once     // its end is asked for
-	stopping    bool          // guarded by module.mu: its end is wanted
+	released    sync.Once
+	stopping    bool // guarded by module.mu: its end is wanted
 
 	mu     sync.Mutex
 	health wire.Heartbeat
@@ -44,9 +48,20 @@ func (i *instance) status() InstanceStatus {
 	health := i.health
 	i.mu.Unlock()
 	return InstanceStatus{
-		ID: i.id, Incarnation: i.incarnation, PID: i.proc.PID(), Started: i.started,
+		ID: i.id, Incarnation: i.incarnation, PID: i.proc.PID(), Limits: i.proc.Limits(), Started: i.started, Version: i.gen.manifest.Version.String(),
+		Serving: i.gen == i.module.current && !i.stopping,
 		Running: i.unit.Load(), Offences: i.unit.Offences(),
 		Health: health.Status.String(), Resident: health.Memory, CPUTime: health.CPU,
+	}
+}
+
+// dead reports whether the process has ended.
+func (i *instance) dead() bool {
+	select {
+	case <-i.proc.Dead():
+		return true
+	default:
+		return false
 	}
 }
 
@@ -54,17 +69,23 @@ func (i *instance) status() InstanceStatus {
 type begun struct {
 	proc     *supervisor.Process
 	manifest *wire.Manifest
+	limits   supervisor.Limits
 	took     time.Duration
+}
+
+// limits are the bounds that a rule sets on each process.
+func limits(r policy.Rule) supervisor.Limits {
+	return supervisor.Limits{Memory: r.MemoryBytes, CPUPercent: r.CPUPercent, Processes: r.Processes, OpenFiles: r.OpenFiles}
 }
 
 // launch starts a process of a binary and asks it to describe itself. It has
 // been given nothing of the segment yet.
-func (n *Node) launch(ctx context.Context, e catalog.Entry) (begun, error) {
+func (n *Node) launch(ctx context.Context, e catalog.Entry, l supervisor.Limits) (begun, error) {
 	from := time.Now()
 	ctx, stop := context.WithTimeout(ctx, n.opts.StartTimeout)
 	defer stop()
 	p, err := n.sup.Launch(ctx, supervisor.Spec{
-		Path: e.Path, Name: e.Name, Digest: e.Digest, StartTimeout: n.opts.StartTimeout,
+		Path: e.Path, Name: e.Name, Digest: e.Digest, StartTimeout: n.opts.StartTimeout, Limits: l,
 	})
 	if err != nil {
 		return begun{}, err
@@ -77,7 +98,7 @@ func (n *Node) launch(ctx context.Context, e catalog.Entry) (begun, error) {
 		begun{proc: p}.kill(err)
 		return begun{}, err
 	}
-	return begun{proc: p, manifest: m, took: time.Since(from)}, nil
+	return begun{proc: p, manifest: m, limits: l, took: time.Since(from)}, nil
 }
 
 // kill ends a process that is not taken, and returns when it has ended.
@@ -88,78 +109,61 @@ func (b begun) kill(why error) {
 	}
 }
 
-// another starts one more process of a module that was accepted, and puts it into
-// service.
-func (m *module) another(ctx context.Context) (*instance, error) {
-	b, err := m.node.launch(ctx, m.entry)
-	if err != nil {
-		return nil, err
-	}
-	if err := sameModule(m.manifest, b.manifest); err != nil {
-		b.kill(err)
-		return nil, err
-	}
-	i, err := m.connect(ctx, b)
-	if err != nil {
-		return nil, err
+// connect gives a process its memory and its configuration. The process is gone
+// when that fails.
+func (g *generation) connect(ctx context.Context, b begun) (_ *instance, err error) {
+	m, n := g.module, g.module.node
+	ctx, stop := context.WithTimeout(ctx, n.opts.StartTimeout)
+	defer stop()
+	i := &instance{
+		id: n.nextInstance.Add(1), gen: g, module: m, proc: b.proc,
+		started: b.proc.Started(), gone: make(chan struct{}),
 	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.admitted && slices.Contains(m.instances, i) { // not dead again already
-		m.enter(Serving, "", "")
+	m.incarnation++
+	i.incarnation = m.incarnation
+	m.mu.Unlock()
+	if err := i.configure(ctx); err != nil {
+		i.discard(err)
+		return nil, err
 	}
 	return i, nil
 }
 
-// sameModule makes sure that a binary says the same of itself every time. A job
-// names its capability by the place in the manifest, so those must not move.
-func sameModule(was, is *wire.Manifest) error {
-	if was.Name != is.Name || was.Version != is.Version || !reflect.DeepEqual(was.Capabilities, is.Capabilities) {
-		return fmt.Errorf("the plugin %s %s now describes itself otherwise, as %s %s with %d capabilities; make its manifest the same at every start",
-			was.Name, was.Version, is.Name, is.Version, len(is.Capabilities))
-	}
-	return nil
+// discard ends a process that never came into service, and gives back what it had.
+func (i *instance) discard(why error) {
+	begun{proc: i.proc}.kill(why)
+	i.release(why)
 }
 
-// connect gives a process its memory, starts it and hands it jobs. The process is
-// gone when that fails.
-func (m *module) connect(ctx context.Context, b begun) (_ *instance, err error) {
-	n := m.node
-	from := time.Now()
+// enter starts a process that is connected and puts it into service: on trial, it
+// gets only jobs that are addressed to it. The process is gone when that fails.
+func (i *instance) enter(ctx context.Context, trial bool) (err error) {
+	g, m, n := i.gen, i.module, i.module.node
 	ctx, stop := context.WithTimeout(ctx, n.opts.StartTimeout)
 	defer stop()
-	m.mu.Lock()
-	m.incarnation++
-	i := &instance{
-		id: n.nextInstance.Add(1), incarnation: m.incarnation, module: m, proc: b.proc,
-		started: b.proc.Started(), gone: make(chan struct{}),
-	}
-	m.mu.Unlock()
 	defer func() {
 		if err != nil {
-			b.kill(err)
-			i.release(err)
+			i.discard(err)
 		}
 	}()
-	kernel, err := i.configure(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if err := b.proc.Start(ctx); err != nil {
-		return nil, fmt.Errorf("%s did not start: %w", m.manifest.Name, err)
+	if err := i.proc.Start(ctx); err != nil {
+		return fmt.Errorf("%s did not start: %w", g, err)
 	}
 	i.unit, err = n.engine.Attach(dispatch.Attachment{
-		ID: i.id, Manifest: m.manifest, Link: i.link, Arena: m.arena,
+		ID: i.id, Manifest: g.manifest, Digest: g.entry.Digest, Link: i.link, Arena: m.arena, Trial: trial,
 		OnOffence: i.end,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	kernel.Serve(i.unit)
-	took := b.took + time.Since(from)
+	i.kernel.Serve(i.unit)
 	m.mu.Lock()
 	m.instances = append(m.instances, i)
-	m.startTook = took
+	if !trial && m.held {
+		i.hold()
+	}
+	m.startTook = time.Since(i.started)
 	m.publish()
 	m.mu.Unlock()
 	n.tasks.Go(func() { m.attend(i) })
@@ -167,40 +171,40 @@ func (m *module) connect(ctx context.Context, b begun) (_ *instance, err error) 
 	if n.ctx.Err() != nil { // the node's end did not see this one come
 		i.end(errStopping)
 	}
-	n.log.Info("in service", "plugin", m.manifest.Name, "version", m.manifest.Version, "instance", i.id, "pid", b.proc.PID(), "took", took)
-	return i, nil
+	n.log.Info("started", "plugin", g.manifest.Name, "version", g.manifest.Version, "instance", i.id, "pid", i.proc.PID(), "took", time.Since(i.started))
+	return nil
 }
 
 // configure passes the memory and offers the syscalls.
-func (i *instance) configure(ctx context.Context) (_ *syscalls.Kernel, err error) {
-	m, n := i.module, i.module.node
+func (i *instance) configure(ctx context.Context) (err error) {
+	g, m, n := i.gen, i.module, i.module.node
 	if i.link, err = n.segment.NewLink(i.id, i.incarnation); err != nil {
-		return nil, err
+		return err
 	}
 	if err := n.segment.Pass(i.proc.Channel(), i.link, m.arena); err != nil {
-		return nil, fmt.Errorf("%s: the segment could not be passed: %w", m.manifest.Name, err)
+		return fmt.Errorf("%s: the segment could not be passed: %w", g, err)
 	}
-	data := filepath.Join(n.opts.Home, "data", m.manifest.Name)
+	data := filepath.Join(n.opts.Home, "data", m.name)
 	if err := os.MkdirAll(data, 0o700); err != nil {
-		return nil, fmt.Errorf("%s: its data folder: %w", m.manifest.Name, err)
+		return fmt.Errorf("%s: its data folder: %w", g, err)
 	}
-	kernel := syscalls.New(n.services, syscalls.Caller{
-		Instance: i.id, Arena: m.arena, Grants: m.grants, Manifest: m.manifest,
-		Log: n.log.Named(m.manifest.Name),
+	i.kernel = syscalls.New(n.services, syscalls.Caller{
+		Instance: i.id, Arena: m.arena, Grants: g.grants, Manifest: g.manifest,
+		Log: n.log.Named(m.name),
 	})
-	broker, stopKernel, err := i.proc.ServeKernel(ctx, kernel)
+	broker, stopKernel, err := i.proc.ServeKernel(ctx, i.kernel)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	i.stopKernel = stopKernel
 	if err := i.proc.Configure(ctx, wire.Configuration{
-		Instance: i.id, Incarnation: i.incarnation, NodeID: n.id[:], Grants: m.grants,
+		Instance: i.id, Incarnation: i.incarnation, NodeID: n.id[:], Grants: g.grants,
 		LinkBytes: i.link.Size(), ControlBytes: layout.Control().Size(), ArenaBytes: m.arena.Size(), Arena: m.arena.ID(),
-		LogLevel: n.log.GetLevel().String(), DataDir: data, Settings: m.rule.Settings, Broker: broker,
+		LogLevel: n.log.GetLevel().String(), DataDir: data, Settings: g.rule.Settings, Broker: broker,
 	}); err != nil {
-		return nil, fmt.Errorf("%s refused its configuration: %w", m.manifest.Name, err)
+		return fmt.Errorf("%s refused its configuration: %w", g, err)
 	}
-	return kernel, nil
+	return nil
 }
 
 // end kills the process for a reason of ours.
@@ -229,28 +233,79 @@ func (i *instance) quit(ctx context.Context, cause error) {
 
 // leave lets the jobs end, asks the process to stop, and kills it if it does not.
 func (i *instance) leave(cause error) {
-	m, n := i.module, i.module.node
-	m.mu.Lock()
-	i.stopping = true
-	m.mu.Unlock()
+	n := i.module.node
+	i.dismiss()
 	drain, done := context.WithTimeout(context.Background(), n.opts.StopTimeout)
 	defer done()
 	if err := i.unit.Drain(drain); err != nil {
-		n.log.Warn("jobs are cut off", "plugin", m.manifest.Name, "instance", i.id, "error", err)
+		n.log.Warn("jobs are cut off", "plugin", i.module.name, "instance", i.id, "error", err)
 	}
+	i.depart(cause)
+}
+
+// depart asks a process without jobs to stop, and kills it if it does not.
+func (i *instance) depart(cause error) {
+	n := i.module.node
 	i.blame(cause)
 	// A time of its own: a job that takes too long must not cost the plugin the
 	// chance to put its things in order.
 	stop, done := context.WithTimeout(context.Background(), n.opts.StopTimeout)
 	defer done()
 	if err := i.proc.Stop(stop); err != nil {
-		n.log.Warn("did not stop well", "plugin", m.manifest.Name, "instance", i.id, "error", err)
+		n.log.Warn("did not stop well", "plugin", i.module.name, "instance", i.id, "error", err)
 	}
 }
 
-// release gives back everything that an instance had. Its process has ended.
-func (i *instance) release(cause error) {
-	log := i.module.node.log.With("plugin", i.module.manifest.Name, "instance", i.id)
+// hold lets no job start in the process, without waiting for those that run.
+func (i *instance) hold() {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = i.unit.Drain(ctx) // jobs that run do not matter here
+}
+
+// dismiss notes that the end of an instance is wanted.
+func (i *instance) dismiss() {
+	i.module.mu.Lock()
+	i.stopping = true
+	i.module.mu.Unlock()
+}
+
+// retire ends a process of a generation that was replaced. Its jobs have patience
+// to end. Those that may run twice are then moved to the generation that serves;
+// if there are others, the process lives until they end, or the node does.
+func (i *instance) retire(patience time.Duration, cause error) {
+	i.leaving.Do(func() {
+		n := i.module.node
+		from := time.Now()
+		i.dismiss()
+		ctx, stop := context.WithTimeout(n.ctx, patience)
+		err := i.unit.Drain(ctx)
+		stop()
+		if err != nil && n.ctx.Err() == nil {
+			movable, fixed := i.unit.Movable()
+			if fixed == 0 {
+				n.note(i.gen, events.Drained, time.Since(from), fmt.Errorf("%d jobs are moved to the version that serves: %w", movable, err))
+				i.end(fmt.Errorf("%w: %w", dispatch.ErrMoved, cause))
+				return
+			}
+			n.note(i.gen, events.Drained, time.Since(from), fmt.Errorf("%d jobs that must not run twice keep it alive until they end; see inos job list, and inos job cancel: %w", fixed, err))
+			err = i.unit.Drain(n.ctx)
+		}
+		if err != nil {
+			i.leave(cause) // the node ends
+			return
+		}
+		n.note(i.gen, events.Drained, time.Since(from), nil)
+		i.depart(cause)
+	})
+	<-i.gone
+}
+
+// release gives back everything that an instance had, once. Its process has ended.
+func (i *instance) release(cause error) { i.released.Do(func() { i.takeBack(cause) }) }
+
+func (i *instance) takeBack(cause error) {
+	log := i.module.node.log.With("plugin", i.module.name, "instance", i.id)
 	if i.unit != nil {
 		blocks, bytes := i.unit.Detach(cause)
 		log.Debug("taken back", "blocks", blocks, "bytes", bytes)
@@ -270,7 +325,7 @@ func (i *instance) release(cause error) {
 func (m *module) attend(i *instance) {
 	defer close(i.gone)
 	<-i.proc.Dead()
-	n, cause := m.node, i.ended()
+	n, g, cause := m.node, i.gen, i.ended()
 	m.mu.Lock()
 	m.instances = slices.DeleteFunc(m.instances, func(o *instance) bool { return o == i })
 	wanted := i.stopping || n.ctx.Err() != nil
@@ -281,11 +336,21 @@ func (m *module) attend(i *instance) {
 	}
 	m.mu.Unlock()
 	if wanted {
-		n.log.Info("stopped", "plugin", m.manifest.Name, "instance", i.id)
+		n.log.Info("stopped", "plugin", m.name, "version", g.manifest.Version, "instance", i.id)
 	} else {
-		n.log.Warn("ended", "plugin", m.manifest.Name, "instance", i.id, "pid", i.proc.PID(), "cause", cause)
+		n.log.Warn("ended", "plugin", m.name, "version", g.manifest.Version, "instance", i.id, "pid", i.proc.PID(), "cause", cause)
+		n.events.Append(events.Event{Module: m.name, Version: g.manifest.Version.String(), Digest: g.entry.Digest, Instance: i.id, Step: events.Ended, Err: cause})
 	}
-	i.release(cause)
+	if wanted { // nobody is to blame for it
+		i.release(fmt.Errorf("%w: %w", dispatch.ErrMoved, cause))
+	} else {
+		before := n.engine.Poisons(g.entry.Digest)
+		i.release(cause)
+		// The job that ended it was found and will not be started again, so it need not be
+		// spared now.
+		g.excused.Store(n.engine.Poisons(g.entry.Digest) > before)
+		g.ended(cause)
+	}
 	// Only now, since a process that it was bringing into service when it died is
 	// there by now, or never will be.
 	m.mu.Lock()

@@ -20,10 +20,11 @@ func (n *Node) Spawn(ctx context.Context, name string, count int) (uint32, error
 	if err := m.reserve(count); err != nil {
 		return 0, err
 	}
+	g := m.serves()
 	started := make([]*instance, 0, count)
 	for len(started) < count && err == nil {
 		var i *instance
-		if i, err = m.another(ctx); err == nil {
+		if i, err = g.another(ctx); err == nil {
 			started = append(started, i)
 		}
 	}
@@ -32,7 +33,7 @@ func (n *Node) Spawn(ctx context.Context, name string, count int) (uint32, error
 	m.mu.Unlock()
 	if err != nil {
 		for _, i := range started {
-			m.dismiss(i)
+			i.dismiss()
 			n.tasks.Go(func() { i.quit(context.Background(), errNotAll) })
 		}
 		return 0, err
@@ -44,20 +45,16 @@ func (n *Node) Spawn(ctx context.Context, name string, count int) (uint32, error
 func (m *module) reserve(count int) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	taken, most := len(m.instances)+m.coming, m.rule.MaxInstances
+	if m.exchanging != "" {
+		return wire.NewError(base.Code_unavailable, "ask again when that is over", "%s is being exchanged for version %s", m.name, m.exchanging)
+	}
+	taken, most := len(m.current.alive())+m.coming, m.current.rule.MaxInstances
 	if count > most-taken {
 		return wire.NewError(base.Code_resourceExhausted, "ask for fewer, or raise max_instances in the node's policy.json",
-			"%d more instances of %s, which runs %d of at most %d", count, m.manifest.Name, taken, most)
+			"%d more instances of %s, which runs %d of at most %d", count, m.name, taken, most)
 	}
 	m.coming += count
 	return nil
-}
-
-// dismiss notes that the end of an instance is wanted.
-func (m *module) dismiss(i *instance) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	i.stopping = true
 }
 
 var (
@@ -78,7 +75,7 @@ func (n *Node) StopInstance(_ context.Context, name string, id uint32) error {
 	left := 0
 	for _, i := range m.instances {
 		switch {
-		case i.stopping:
+		case i.stopping || i.gen != m.current:
 		case i.id == id:
 			found = i
 		default:
@@ -101,7 +98,7 @@ func (n *Node) StopInstance(_ context.Context, name string, id uint32) error {
 func (n *Node) module(name string) (*module, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if m, ok := n.modules[name]; ok {
+	if m, ok := n.modules[name]; ok && m.serves() != nil {
 		return m, nil
 	}
 	return nil, wire.NewError(base.Code_notFound, "see inos plugin list", "no module %s is served", name)

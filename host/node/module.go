@@ -2,34 +2,31 @@ package node
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io"
 	"slices"
 	"sync"
 	"time"
 
-	"inos/host/catalog"
-	"inos/host/dispatch"
-	"inos/host/policy"
-	"inos/host/supervisor"
+	"inos/host/events"
 	"inos/plugins/sdk/wire"
+	"inos/protocols/base/v1"
 	"inos/protocols/system/v1"
 	"inos/shm/arena"
 )
 
-// module is a plugin that was accepted: its binary, its manifest, its arena and
-// the processes that serve it.
+// module is a plugin in service: its name, its memory, and the generations of it
+// that come and go. The arena and the state blocks belong to the module, so that
+// one generation leaves them to the next.
 type module struct {
-	node     *Node
-	entry    catalog.Entry
-	manifest *wire.Manifest
-	rule     policy.Rule
-	grants   []system.Grant
-	arena    *arena.Arena
-	backoff  *supervisor.Backoff // revive's own
+	node  *Node
+	name  string
+	arena *arena.Arena
+
+	// changing holds one token while a generation is exchanged or a process is
+	// started in place of one that died.
+	changing chan struct{}
 
 	mu          sync.Mutex
+	current     *generation // serves; before the flip of the first one, the one that is to
 	phase       Phase
 	reason      string
 	hint        string
@@ -38,11 +35,31 @@ type module struct {
 	restarts    int
 	startTook   time.Duration
 	incarnation uint32
-	instances   []*instance
-	coming      int  // instances being started on request
-	admitted    bool // it passed its self-test: when it dies it is started again
-	reviving    bool // revive runs
-	retired     bool // no process of it will ever run again
+	instances   []*instance // of every generation, in service or on trial
+	coming      int         // instances being started on request
+	lingering   int         // generations that were replaced and still have jobs
+	exchanging  string      // the version that is being brought in, "" for none
+	admitted    bool        // it serves: when it dies it is started again
+	reviving    bool        // revive runs
+	held        bool        // an operator took it out of service
+	retired     bool        // no process of it will ever run again
+	aiming      bool        // an exchange was begun because of the folder
+	orphan      time.Time   // since when no file of the folder is of it, zero while one is
+	going       bool        // it is being taken out because of that
+}
+
+func (n *Node) newModule(name string) *module {
+	return &module{node: n, name: name, changing: make(chan struct{}, 1)}
+}
+
+// change waits for its turn to change the module. The caller calls done.
+func (m *module) change(ctx context.Context) (done func(), err error) {
+	select {
+	case m.changing <- struct{}{}:
+		return func() { <-m.changing }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 // enter moves the module to another phase and tells the registry. The caller
@@ -59,14 +76,17 @@ func (m *module) enter(p Phase, reason, hint string) {
 func (m *module) describe(s *PluginStatus) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s.Name, s.Version, s.Description = m.manifest.Name, m.manifest.Version.String(), m.manifest.Description
-	s.Manifest, s.Arena = m.manifest, string(m.rule.Arena)
+	g := m.current
+	s.File, s.Digest, s.Publisher = g.entry.Name, g.entry.Digest, g.entry.Publisher
+	s.Name, s.Version, s.Description = m.name, g.manifest.Version.String(), g.manifest.Description
+	s.Manifest, s.Arena, s.Note = g.manifest, string(g.arena()), g.arenaNote()
 	s.Phase, s.Reason, s.Hint, s.Since = m.phase, m.reason, m.hint, m.since
 	s.RetryAt, s.Restarts, s.StartTook = m.retryAt, m.restarts, m.startTook
-	for _, g := range m.grants {
-		s.Grants = append(s.Grants, g.String())
+	s.Exchanging, s.Lingering, s.Held, s.OnProbation = m.exchanging, m.lingering, m.held, g.trial != nil
+	for _, p := range g.grants {
+		s.Grants = append(s.Grants, p.String())
 	}
-	for _, c := range m.manifest.Capabilities {
+	for _, c := range g.manifest.Capabilities {
 		s.Capabilities = append(s.Capabilities, c.Name)
 	}
 	for _, i := range m.instances {
@@ -81,78 +101,11 @@ func (m *module) serving() bool {
 	return m.phase == Serving
 }
 
-// selfTest runs the job by which the module shows that it works. It ends with
-// the process that is on trial.
-func (m *module) selfTest(ctx context.Context, i *instance) error {
-	name := m.manifest.SelfTest
-	if name == "" {
-		return nil
-	}
-	ctx, stop := context.WithTimeout(ctx, m.node.opts.StartTimeout)
-	defer stop()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	go func() {
-		select {
-		case <-i.proc.Dead():
-			cancel(i.ended())
-		case <-ctx.Done():
-		}
-	}()
-	j, err := m.node.engine.Submit(ctx, dispatch.Request{Capability: name})
-	if err != nil {
-		return fmt.Errorf("its self-test %s was not taken: %w", name, err)
-	}
-	defer j.Close()
-	for {
-		p, err := j.Next(ctx)
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("its self-test %s failed: %w", name, err)
-		}
-		p.Release()
-	}
-}
-
-// admit puts the module into service after its self-test.
-func (m *module) admit() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.admitted = true
-	m.enter(Serving, "", "")
-	if m.bereft() { // its process died a moment ago, when that was nobody's business yet
-		m.mourn(errors.New("it ended right after its self-test"))
-	}
-}
-
-// expel takes a module out whose self-test failed.
-func (m *module) expel(cause error) {
-	// A process that is being ended may still bring another into the world; when it
-	// is gone, it cannot any more.
-	for i := m.first(); i != nil; i = m.first() {
-		i.end(cause)
-		<-i.gone
-	}
-	m.retire(cause)
-}
-
-// first returns a process of the module, nil if there is none.
-func (m *module) first() *instance {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if len(m.instances) == 0 {
-		return nil
-	}
-	return m.instances[0]
-}
-
 // bereft reports whether nobody serves the module, or is about to, and somebody
 // should. The caller holds mu.
 func (m *module) bereft() bool {
-	left := slices.ContainsFunc(m.instances, func(i *instance) bool { return !i.stopping })
-	return m.admitted && !m.retired && !m.reviving && !left && m.coming == 0 && m.node.ctx.Err() == nil
+	return m.admitted && !m.retired && !m.reviving && m.exchanging == "" && m.current.trial == nil &&
+		len(m.current.alive()) == 0 && m.coming == 0 && m.node.ctx.Err() == nil
 }
 
 // mourn has the module started again. The caller holds mu and knows that it is
@@ -160,17 +113,22 @@ func (m *module) bereft() bool {
 func (m *module) mourn(cause error) {
 	m.reviving = true
 	m.enter(BackingOff, cause.Error(), "")
-	m.node.tasks.Go(func() { m.revive(cause) })
+	g := m.current
+	m.node.tasks.Go(func() { m.revive(g, cause) })
 }
 
-// revive starts the module again after a pause, until it serves or is given up.
-func (m *module) revive(cause error) {
+// revive starts the generation again after a pause, until it serves, is given up,
+// or another has taken its place.
+func (m *module) revive(g *generation, cause error) {
 	n := m.node
 	for n.ctx.Err() == nil {
-		pause, err := m.backoff.Died(time.Now())
+		if g.excused.Swap(false) {
+			g.backoff.Reset()
+		}
+		pause, err := g.backoff.Died(time.Now())
 		if err != nil {
-			n.log.Error("given up", "plugin", m.manifest.Name, "cause", cause, "reason", err)
-			m.giveUp(err, cause)
+			n.log.Error("given up", "plugin", m.name, "cause", cause, "reason", err)
+			m.giveUp(g, err, cause)
 			return
 		}
 		m.mu.Lock()
@@ -185,44 +143,86 @@ func (m *module) revive(cause error) {
 			t.Stop()
 			return
 		}
-		m.mu.Lock()
-		m.enter(Starting, cause.Error(), "")
-		m.mu.Unlock()
-		i, err := m.another(n.ctx)
-		if err != nil {
-			n.log.Warn("did not come back", "plugin", m.manifest.Name, "error", err)
-			cause = err
-			continue
-		}
-		m.mu.Lock()
-		m.reviving = false
-		// Whoever watched it die while it was being revived left that to us.
-		m.reviving = m.bereft()
-		again := m.reviving
-		m.mu.Unlock()
-		if !again {
+		if cause = m.restart(g, cause); cause == nil {
 			return
 		}
-		cause = i.ended()
 	}
 }
 
-// giveUp takes the module out of service because it dies too often.
-func (m *module) giveUp(why, cause error) {
-	m.retire(fmt.Errorf("it ended too often: %w", cause))
+// restart starts one process of a generation that has none. It returns nil when
+// there is nothing left to do, and otherwise why there is.
+func (m *module) restart(g *generation, cause error) error {
+	n := m.node
+	done, err := m.change(n.ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	m.mu.Lock()
+	if over := m.current != g || m.retired || len(g.alive()) > 0; over {
+		m.reviving = false
+		// The generation that replaced it may have died while we were reviving.
+		again := m.bereft()
+		if again {
+			m.mourn(cause)
+		}
+		m.mu.Unlock()
+		return nil
+	}
+	m.enter(Starting, cause.Error(), "")
+	m.mu.Unlock()
+	from := time.Now()
+	i, err := g.another(n.ctx)
+	n.note(g, events.Restarted, time.Since(from), err)
+	if err != nil {
+		n.log.Warn("did not come back", "plugin", m.name, "error", err)
+		return err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.enter(Stopped, fmt.Sprintf("%v; the last: %v", why, cause), "look at its log, then replace the plugin and start the node again")
+	m.reviving = false
+	// Whoever watched it die while it was being revived left that to us.
+	if m.reviving = m.bereft(); m.reviving {
+		return i.ended()
+	}
+	m.enter(m.inService(), "", "")
+	return nil
+}
+
+// inService is the phase of a module that has a process. The caller holds mu.
+func (m *module) inService() Phase {
+	if m.held {
+		return Held
+	}
+	return Serving
+}
+
+// everyone lists the processes of every generation.
+func (m *module) everyone() []*instance {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.instances)
+}
+
+// giveUp takes the module out of service because it dies too often.
+func (m *module) giveUp(g *generation, why, cause error) {
+	n := m.node
+	reason := wire.NewError(base.Code_unavailable, "look at its log, then replace the file, or try it again with inos plugin swap "+m.name,
+		"it ended too often: %w; the last: %w", why, cause)
+	n.note(g, events.GivenUp, 0, reason)
+	n.stopped(g, reason)
+	m.retire(reason)
 }
 
 // retire takes a module out of service for good. No process of it runs.
 func (m *module) retire(reason error) {
-	n, name := m.node, m.manifest.Name
+	n, name := m.node, m.name
 	m.mu.Lock()
 	m.retired = true
 	m.mu.Unlock()
 	n.mu.Lock()
 	delete(n.modules, name)
+	n.served++
 	n.mu.Unlock()
 	n.engine.Retire(name, reason)
 	m.withdraw()

@@ -5,6 +5,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -22,8 +23,11 @@ import (
 
 	"inos/host/catalog"
 	"inos/host/dispatch"
+	"inos/host/events"
+	"inos/host/journal"
 	"inos/host/policy"
 	"inos/host/supervisor"
+	"inos/host/swap"
 	"inos/host/syscalls"
 	"inos/plugins/sdk/wire"
 	"inos/protocols/base/v1"
@@ -44,7 +48,7 @@ type Options struct {
 	// RingEntries is the length of each ring, a power of two, default 1024, or
 	// less in a small segment.
 	RingEntries uint32
-	// StartTimeout bounds each step of a plugin's start, default 10 s.
+	// StartTimeout bounds each step of a plugin's start, default 4 s.
 	StartTimeout time.Duration
 	// StopTimeout bounds how long the jobs of a plugin may go on at the node's end,
 	// and then how long the plugin may take to stop, default 5 s each.
@@ -56,9 +60,19 @@ type Options struct {
 	HeartbeatEvery time.Duration
 	// HangAfter is how long a heartbeat may stand still, default 5 s.
 	HangAfter time.Duration
-	// Restart says when a plugin that died is started again, and when no more:
-	// default after 10 deaths within 2 minutes.
+	// Restart says when a plugin that died is started again, and when no more: by
+	// default at once, then after pauses from 50 ms on that double, and no more after
+	// 10 deaths within 2 minutes.
 	Restart supervisor.BackoffOptions
+	// Trust are the folders of the keys whose signatures count, default Home/trust and
+	// catalog.UserTrust.
+	Trust []string
+	// Watch says how the plugins folder is followed.
+	Watch catalog.WatchOptions
+	// Judge says when a new version of a plugin has to go.
+	Judge swap.Judge
+	// Journal bounds the log of durable jobs.
+	Journal journal.Options
 	// Version of the host, informative.
 	Version string
 	// Dispatch bounds the engine.
@@ -108,12 +122,21 @@ func (o *Options) EnsureDefaults() error {
 		field *time.Duration
 		value time.Duration
 	}{
-		{&o.StartTimeout, 10 * time.Second}, {&o.StopTimeout, 5 * time.Second},
+		{&o.StartTimeout, 4 * time.Second}, {&o.StopTimeout, 5 * time.Second},
 		{&o.HealthEvery, 10 * time.Second}, {&o.HeartbeatEvery, time.Second}, {&o.HangAfter, 5 * time.Second},
 	} {
 		if *d.field <= 0 {
 			*d.field = d.value
 		}
+	}
+	if o.Trust == nil {
+		o.Trust = []string{filepath.Join(o.Home, "trust")}
+		if dir, err := catalog.UserTrust(); err == nil {
+			o.Trust = append(o.Trust, dir)
+		}
+	}
+	if o.Restart.Initial == 0 { // three deaths must not keep the other jobs waiting for long, see dispatch's ward
+		o.Restart.First, o.Restart.Initial = 20*time.Millisecond, 50*time.Millisecond
 	}
 	if o.Restart.Limit == 0 {
 		o.Restart.Limit = 10
@@ -140,8 +163,12 @@ type Node struct {
 	engine   *dispatch.Engine
 	states   *state.Directory
 	store    *catalog.Store
+	history  *catalog.History
+	watcher  *catalog.Watcher
 	sup      *supervisor.Supervisor
 	services *syscalls.Services
+	events   *events.Log
+	journal  *journal.Journal
 
 	nextInstance atomic.Uint32
 
@@ -151,15 +178,16 @@ type Node struct {
 	close  sync.Once
 	closed error
 
-	mu      sync.Mutex
-	rows    []*row // one for each file, in the order of their names
-	modules map[string]*module
-}
+	poke     chan struct{} // capacity 1: follow is to look again
+	launches chan struct{} // places for files that are being inspected
 
-// row is what became of one file of the plugins folder.
-type row struct {
-	status PluginStatus
-	module *module // nil when refused
+	mu        sync.Mutex
+	rows      map[string]*row // by the name of the file
+	modules   map[string]*module
+	arriving  map[string]bool           // modules that are being taken into service
+	manifests map[string]*wire.Manifest // by the path in the store: what a program does may follow from its name
+	failed    map[string]error          // versions of the store that did not start, by digest
+	served    uint64                    // counts the changes of what is served
 }
 
 // errStopping is the reason of everything that the node's end interrupts.
@@ -171,13 +199,21 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 	if err := o.EnsureDefaults(); err != nil {
 		return nil, err
 	}
-	n := &Node{opts: o, log: o.Logger, started: time.Now(), modules: make(map[string]*module)}
+	n := &Node{
+		opts: o, log: o.Logger, started: time.Now(), events: events.New(events.Options{}),
+		poke: make(chan struct{}, 1), launches: make(chan struct{}, maxLaunches),
+		rows: make(map[string]*row), modules: make(map[string]*module), arriving: make(map[string]bool),
+		manifests: make(map[string]*wire.Manifest), failed: make(map[string]error),
+	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close(context.WithoutCancel(ctx)))
 		}
 	}()
+	if _, err := supervisor.RaiseFileLimit(); err != nil {
+		return nil, err
+	}
 	if err := n.prepareHome(); err != nil {
 		return nil, err
 	}
@@ -193,18 +229,61 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 	n.engine = dispatch.New(d)
 	n.states = state.NewDirectory()
 	n.services = &syscalls.Services{Engine: n.engine, States: n.states, Instances: n, Metrics: syscalls.NewMetrics()}
-	if n.store, err = catalog.OpenStore(filepath.Join(o.Home, "store")); err != nil {
+	if n.store, err = catalog.OpenStore(filepath.Join(o.Home, "store"), o.Trust...); err != nil {
+		return nil, err
+	}
+	if n.history, err = catalog.OpenHistory(filepath.Join(o.Home, "history.json")); err != nil {
 		return nil, err
 	}
 	if n.sup, err = supervisor.New(supervisor.Options{Logger: n.log, SocketDir: n.run}); err != nil {
 		return nil, err
 	}
-	if err := n.startAll(ctx); err != nil {
+	if err := n.serve(ctx); err != nil {
+		return nil, err
+	}
+	n.tasks.Go(n.watchHeartbeats)
+	o.Journal.Engine, o.Journal.Logger = n.engine, n.log
+	if n.journal, err = journal.Open(filepath.Join(o.Home, "journal"), o.Journal); err != nil {
 		return nil, err
 	}
 	n.segment.Epochs().Signal(uint16(system.HostEpoch_ready))
-	n.tasks.Go(n.watchHeartbeats)
 	return n, nil
+}
+
+// serve follows the plugins folder from now on. It returns when all that lies
+// there is in service, or refused.
+func (n *Node) serve(ctx context.Context) (err error) {
+	w := n.opts.Watch
+	w.Logger = n.log
+	if n.watcher, err = catalog.NewWatcher(n.opts.PluginsDir, w); err != nil {
+		return err
+	}
+	settled := make(chan struct{})
+	n.tasks.Go(func() { n.follow(settled) })
+	select {
+	case <-settled:
+		n.prune()
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// prune removes binaries from the store that nobody would go back to.
+func (n *Node) prune() {
+	keep := n.history.Digests()
+	n.mu.Lock()
+	for _, r := range n.rows {
+		keep = append(keep, r.entry.Digest)
+	}
+	n.mu.Unlock()
+	removed, err := n.store.Prune(keep)
+	if err != nil {
+		n.log.Warn("old binaries stay in the store", "error", err)
+	}
+	if len(removed) > 0 {
+		n.log.Info("removed binaries that are no longer used", "count", len(removed))
+	}
 }
 
 // prepareHome makes the folders and makes sure that no other node uses them.
@@ -233,6 +312,27 @@ func (n *Node) prepareHome() error {
 	return nil
 }
 
+// instances lists every process in service.
+func (n *Node) instances() []*instance {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var list []*instance
+	for _, m := range n.modules {
+		list = append(list, m.everyone()...)
+	}
+	return list
+}
+
+// stopAll stops every process, side by side. When ctx ends, those that are left
+// are killed.
+func (n *Node) stopAll(ctx context.Context) {
+	var all sync.WaitGroup
+	for _, i := range n.instances() {
+		all.Go(func() { i.quit(ctx, errStopping) })
+	}
+	all.Wait()
+}
+
 // Engine returns the node's compute engine.
 func (n *Node) Engine() *dispatch.Engine { return n.engine }
 
@@ -248,33 +348,41 @@ func (n *Node) Segment() SegmentStatus {
 func (n *Node) Info() Info {
 	return Info{
 		ID: hex.EncodeToString(n.id[:]), Version: n.opts.Version, Home: n.opts.Home, Plugins: n.opts.PluginsDir,
-		Socket: n.Socket(), PID: os.Getpid(), Started: n.started, Segment: n.opts.Segment, Jobs: n.engine.Stats(),
+		Enforcement: n.sup.Enforcement(), Socket: n.Socket(), PID: os.Getpid(), Started: n.started, Segment: n.opts.Segment, Jobs: n.engine.Stats(),
 	}
 }
 
-// Plugins describes every file of the plugins folder and what became of it,
-// sorted by name.
+// Plugins describes every module in service, and every other file of the plugins
+// folder and what became of it, sorted by name.
 func (n *Node) Plugins() []PluginStatus {
-	n.mu.Lock()
-	rows := make([]row, len(n.rows))
-	for i, r := range n.rows {
-		rows[i] = *r
-	}
-	n.mu.Unlock()
 	waiting := make(map[string]int)
 	for _, c := range n.engine.Capabilities() {
 		waiting[c.Module] = c.Waiting
 	}
-	list := make([]PluginStatus, 0, len(rows))
-	for _, r := range rows {
-		s := r.status
-		if r.module != nil {
-			r.module.describe(&s)
-			s.Waiting = waiting[s.Name]
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var list []PluginStatus
+	serving := make(map[string]string) // the digest that serves, by module
+	for name, m := range n.modules {
+		s := PluginStatus{Waiting: waiting[name]}
+		m.describe(&s)
+		serving[name] = s.Digest
+		pin := n.history.Pin(name)
+		s.Pinned = pin != "" && pin == s.Digest
+		if v, ok := n.history.Before(name, s.Digest); ok {
+			s.Previous = v.Version
 		}
 		list = append(list, s)
 	}
-	slices.SortStableFunc(list, func(a, b PluginStatus) int { return strings.Compare(a.Name, b.Name) })
+	for _, r := range n.rows {
+		if r.manifest != nil && serving[r.manifest.Name] == r.entry.Digest {
+			continue
+		}
+		list = append(list, r.describe(n.modules[r.name()]))
+	}
+	slices.SortStableFunc(list, func(a, b PluginStatus) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), cmp.Compare(b.Phase.rank(), a.Phase.rank()), strings.Compare(a.File, b.File))
+	})
 	return list
 }
 
@@ -292,10 +400,19 @@ func (n *Node) shut(ctx context.Context) error {
 	var errs []error
 	if n.engine != nil {
 		n.segment.Epochs().Signal(uint16(system.HostEpoch_shutdown))
+		if n.journal != nil { // first, so that what it has under way stays in it
+			errs = append(errs, n.journal.Close(ctx))
+		}
 		n.engine.Close()
 		n.stopAll(ctx)
 	}
 	n.tasks.Wait()
+	if n.watcher != nil {
+		errs = append(errs, n.watcher.Close())
+	}
+	for _, r := range n.rows {
+		r.begun.kill(errStopping)
+	}
 	for name := range n.modules {
 		errs = append(errs, n.states.Drop(name))
 	}

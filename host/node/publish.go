@@ -16,7 +16,7 @@ func (m *module) publish() {
 	}
 	n := m.node
 	if _, _, err := n.segment.Registry().Register(m.row()); err != nil {
-		n.log.Error("registry", "plugin", m.manifest.Name, "error", err)
+		n.log.Error("registry", "plugin", m.name, "error", err)
 		return
 	}
 	n.segment.Epochs().Signal(uint16(system.HostEpoch_registry))
@@ -25,18 +25,18 @@ func (m *module) publish() {
 // withdraw removes the module's row of the registry.
 func (m *module) withdraw() {
 	n := m.node
-	if err := n.segment.Registry().Remove(m.manifest.Name); err != nil && !errors.Is(err, registry.ErrUnknown) {
-		n.log.Error("registry", "plugin", m.manifest.Name, "error", err)
+	if err := n.segment.Registry().Remove(m.name); err != nil && !errors.Is(err, registry.ErrUnknown) {
+		n.log.Error("registry", "plugin", m.name, "error", err)
 	}
 	n.segment.Epochs().Signal(uint16(system.HostEpoch_registry))
 }
 
 // row is the module as the registry shows it to everybody. The caller holds mu.
 func (m *module) row() registry.Module {
-	f := m.manifest
+	f := m.current.manifest
 	r := registry.Module{
 		ID: f.Name, Version: version(f.Version), Description: f.Description,
-		Incarnation: m.incarnation, State: stateOf(m.phase), Instances: uint16(len(m.instances)),
+		Incarnation: m.incarnation, State: stateOf(m.phase), Instances: uint16(len(m.current.alive())),
 		Resources: registry.Resources{
 			CPUCores: f.Resources.CPUCores, Memory: f.Resources.Memory, Arena: m.arena.Size(), GPUMemory: f.Resources.GPUMemory,
 			IOIntensive: f.Resources.IOIntensive, NetworkIntensive: f.Resources.NetworkIntensive, Exclusive: f.Resources.Exclusive,

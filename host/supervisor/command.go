@@ -17,6 +17,9 @@ import (
 // deadline, it returns without waiting for the plugin. It fills in the number and
 // the time of the command.
 func (p *Process) Command(ctx context.Context, c wire.Command) (wire.Reply, error) {
+	if err := atCommand.Hit(); err != nil {
+		return wire.Reply{}, p.explain(ctx, err)
+	}
 	ctx, cancel := p.bounded(ctx)
 	defer cancel()
 	sent := p.command(c.Body)
@@ -55,10 +58,16 @@ func (p *Process) Health(ctx context.Context) (wire.Heartbeat, error) {
 	return *r.Health, nil
 }
 
-// Freeze has the plugin finish its jobs, commit its state and take no more.
+// Freeze has the plugin finish its jobs, commit its state and take no more: until
+// it is thawed, or stopped because another version has taken its place.
 func (p *Process) Freeze(ctx context.Context) error { return p.do(ctx, wire.Freeze{}) }
 
-// Adopt has the plugin take over what its predecessor left.
+// Thaw has a frozen plugin take jobs again, with its state as it was: its place
+// was not taken after all.
+func (p *Process) Thaw(ctx context.Context) error { return p.do(ctx, wire.Thaw{}) }
+
+// Adopt has the plugin take over what its predecessor left, which is frozen
+// meanwhile. It comes after Configure and before Start.
 func (p *Process) Adopt(ctx context.Context, a wire.Adoption) error { return p.do(ctx, a) }
 
 // Drain has the plugin finish the jobs that it took.

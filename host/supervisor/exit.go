@@ -16,6 +16,9 @@ type ExitState struct {
 	Signal syscall.Signal
 	// Killed says why the host killed it, empty if the host did not.
 	Killed string
+	// Limit names the bound for which it was ended, by the kernel or by the host, as
+	// "the memory limit of 64 MiB"; empty if it ended for another reason.
+	Limit string
 	// Stderr is the last 4 KiB that it wrote to standard error, safe to print. Right after Dead
 	// some of it can still be under way; Wait returns all.
 	Stderr string
@@ -33,6 +36,10 @@ func (s ExitState) String() string {
 	switch {
 	case s.Killed != "":
 		text = "killed by the host: " + s.Killed
+	case s.Limit != "" && s.Signal == syscall.SIGKILL:
+		text = "killed by " + s.Limit
+	case s.Limit != "":
+		text += ", at " + s.Limit
 	case s.Signal != 0:
 		text = fmt.Sprintf("signal %d (%s)", s.Signal, s.Signal)
 	}

@@ -28,14 +28,20 @@ func (s *Supervisor) Launch(ctx context.Context, spec Spec) (*Process, error) {
 	defer s.starts.Done()
 	failed := spec.complete(s.opts)
 	if failed == nil {
-		failed = spec.checkDigest()
+		failed = spec.checkDigest(ctx)
 	}
 	if failed != nil {
 		failed.Name = spec.Name
 		return nil, failed
 	}
+	fence, err := s.newFence(spec.Name, spec.Limits)
+	if err != nil {
+		failed = failure(CannotExecute, err, "%v", err).but("see what inos doctor says of control groups")
+		failed.Name = spec.Name
+		return nil, failed
+	}
 	p := &Process{
-		sup: s, spec: spec, log: cleaned{spec.Logger},
+		sup: s, spec: spec, log: cleaned{spec.Logger}, fence: fence,
 		connected: make(chan struct{}), gone: make(chan struct{}),
 	}
 	p.life, p.endLife = context.WithCancel(context.Background())
@@ -46,12 +52,14 @@ func (s *Supervisor) Launch(ctx context.Context, spec Spec) (*Process, error) {
 		close(p.connected)
 		result <- err
 		if p.forked() == nil {
+			if _, err := fence.open(); err != nil {
+				s.opts.Logger.Warn("a control group is left", "plugin", spec.Name, "error", err)
+			}
 			p.takeBack()
 		}
 	}()
 	timer := time.NewTimer(spec.StartTimeout)
 	defer timer.Stop()
-	var err error
 	select {
 	case err = <-result:
 		if err == nil {
@@ -61,14 +69,19 @@ func (s *Supervisor) Launch(ctx context.Context, spec Spec) (*Process, error) {
 		// status can be told.
 		p.await(deathLag)
 	case <-ctx.Done():
-		err = failure(Canceled, context.Cause(ctx), "the start was given up: %v", context.Cause(ctx))
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			err = failure(Hung, context.DeadlineExceeded, "%s within the time that the caller gave it", p.progress())
-		}
+		err = gaveUp(ctx, p.progress())
 	case <-timer.C:
 		err = failure(Hung, context.DeadlineExceeded, "%s within %s", p.progress(), spec.StartTimeout)
 	}
 	return nil, p.giveUp(err)
+}
+
+// gaveUp says why a launch ended whose context did.
+func gaveUp(ctx context.Context, progress string) *LaunchError {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return failure(Hung, context.DeadlineExceeded, "%s within the time that the caller gave it", progress)
+	}
+	return failure(Canceled, context.Cause(ctx), "the start was given up %s: %v", progress, context.Cause(ctx))
 }
 
 // didNotStart is why a process is killed whose launch failed.
@@ -100,7 +113,7 @@ func (p *Process) connect() error {
 		GRPCDialOptions: []grpc.DialOption{grpc.WithChainStreamInterceptor(p.dials.intercept)},
 		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, dir string) (runner.Runner, error) {
 			p.dir = dir
-			return &pluginRunner{p: p, env: p.spec.environment(cmd.Env), limit: limit}, nil
+			return &pluginRunner{p: p, env: p.spec.environment(cmd.Env, p.fence.marker), limit: limit}, nil
 		},
 	})
 	protocol, err := p.client.Client()
@@ -115,13 +128,16 @@ func (p *Process) connect() error {
 	if !ok {
 		return fmt.Errorf("go-plugin dispensed a %T", raw)
 	}
+	if err := atDial.Hit(); err != nil {
+		return err
+	}
 	// A connection is made when it is first used. A plugin that shook hands and
 	// then hangs or ends must be found out here and not by the first command.
 	if err := protocol.Ping(); err != nil {
 		return err
 	}
 	p.protocol, p.conn = protocol, conn
-	return nil
+	return atReady.Hit()
 }
 
 // await waits at most d for the process to end.

@@ -91,6 +91,58 @@ func TestLaunchEndsWithItsContext(t *testing.T) {
 	}
 }
 
+func TestASlowStartIsGivenUpAtOnce(t *testing.T) {
+	// Not by a timeout: there is none before the end of the test.
+	for _, o := range backends {
+		for _, role := range []string{"hang", "mute", "greet and stop", "greet and leave the socket to a child"} {
+			t.Run(string(o)+"/"+role, func(t *testing.T) {
+				s := tidyWith(t, o)
+				sp := spec(t, role)
+				sp.StartTimeout = time.Hour
+				ctx, cancel := context.WithCancel(t.Context())
+				result := make(chan error, 1)
+				go func() {
+					_, err := s.Launch(ctx, sp)
+					result <- err
+				}()
+				if role != "mute" { // that fails by itself
+					if left := settle(func() []string { return quiet(t, s, role) }); len(left) > 0 {
+						t.Fatal(left)
+					}
+				}
+				cancel()
+				if err := <-result; !errors.Is(err, Canceled) && role != "mute" || err == nil {
+					t.Errorf("got %v", err)
+				}
+			})
+		}
+	}
+	t.Run("while the binary is checked", func(t *testing.T) {
+		s := tidy(t)
+		sp := spec(t, "plugin")
+		sp.Digest = "of another"
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := s.Launch(ctx, sp); !errors.Is(err, Canceled) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// quiet waits for a launch to have got where its role stands still: it returns
+// nothing then.
+func quiet(t *testing.T, s *Supervisor, role string) []string {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for p := range s.live {
+		if p.forked() != nil && (role == "hang" || p.greeting.Load() != nil) {
+			return nil
+		}
+	}
+	return []string{"the launch gets nowhere"}
+}
+
 func TestLaunchEndsWithTheSupervisor(t *testing.T) {
 	s := tidy(t)
 	result := make(chan error)
@@ -135,7 +187,7 @@ func TestLaunchTellsWhyTheKernelStartsNothing(t *testing.T) {
 		{"not executable", Spec{Path: write("text", "#!/bin/sh\n", 0o600)}, CannotExecute, "noexec"},
 		{"relative", Spec{Path: "plugin"}, BadSpec, "not absolute"},
 		{"folder too deep", Spec{Path: self, Dir: "/" + strings.Repeat("x", MaxSocketDir)}, BadSpec, "bytes"},
-		{"folder not there", Spec{Path: self, Dir: filepath.Join(dir, "missing")}, CannotExecute, "missing"},
+		{"folder not there", Spec{Path: self, Dir: filepath.Join(shortDir(t), "missing")}, CannotExecute, "missing"},
 		{"bad variable", Spec{Path: self, Env: []string{"A"}}, BadSpec, "NAME=value"},
 		{"other digest", Spec{Path: write("good", "#!/bin/sh\nexit\n", 0o700), Digest: fmt.Sprintf("%x", sum)}, BadDigest, "admitted"},
 		{"digest of nothing", Spec{Path: filepath.Join(dir, "missing"), Digest: fmt.Sprintf("%x", sum)}, CannotExecute, "missing"},
@@ -171,7 +223,7 @@ func TestABinaryThatIsBusyIsTriedAgain(t *testing.T) {
 		}
 		return exec.Command(path)
 	}
-	c, err := startChild(command, Limits{})
+	c, err := startChild(command, &fence{})
 	if err != nil || tries != 3 {
 		t.Fatalf("after %d tries: %v", tries, err)
 	}

@@ -82,16 +82,76 @@ func play(role string) {
 	case "greet and stop":
 		go greet("1|1|unix|%s|grpc\n")
 		stopWhenGreeted()
+	case "greet and leave the socket to a child":
+		path := filepath.Join(os.Getenv("PLUGIN_UNIX_SOCKET_DIR"), "plugin")
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+		if err != nil {
+			panic(err)
+		}
+		f, err := l.File()
+		if err != nil {
+			panic(err)
+		}
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), roleEnv+"=idle")
+		cmd.ExtraFiles = []*os.File{f}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		if err := cmd.Start(); err != nil {
+			panic(err)
+		}
+		fmt.Printf("1|1|unix|%s|grpc\n", path)
+		forever()
 	case "host":
 		playHost()
 	case "idle":
 		forever()
+	case "eater":
+		eat()
+	case "parent of an orphan":
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), roleEnv+"=idle")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		if err := cmd.Start(); err != nil {
+			panic(err)
+		}
+		fmt.Println(cmd.Process.Pid)
 	default:
 		panic("unknown role " + role)
 	}
 }
 
 func forever() { select {} }
+
+// eaten keeps the collector off.
+var eaten [][]byte
+
+// eat takes memory until it is ended, or has so much that there is no limit.
+func eat() {
+	for range 512 {
+		b := make([]byte, 4<<20)
+		for i := 0; i < len(b); i += 4096 {
+			b[i] = 1
+		}
+		eaten = append(eaten, b)
+	}
+	forever()
+}
+
+// most is how many children a fork bomb has that nothing bounds.
+const most = 200
+
+// forkBomb starts children until it is refused, and returns how many it could.
+func forkBomb() int {
+	for n := range most {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), roleEnv+"=idle")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: n%2 == 0}
+		if err := cmd.Start(); err != nil {
+			return n
+		}
+	}
+	return most
+}
 
 // greet listens where the host expects it and prints the handshake.
 func greet(format string) {
@@ -171,6 +231,28 @@ func (a *actor) act(c wire.Configuration) error {
 			return err
 		}
 		a.detail = strconv.Itoa(cmd.Process.Pid)
+	case "orphan in a session of its own":
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), roleEnv+"=parent of an orphan")
+		cmd.Stderr = inherited2
+		out, err := cmd.Output()
+		a.detail = strings.TrimSpace(string(out))
+		return err
+	case "eat memory":
+		eat()
+	case "eat memory in a child":
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), roleEnv+"=eater")
+		return cmd.Run()
+	case "fork":
+		a.detail = strconv.Itoa(forkBomb())
+	case "burn":
+		for range 2 {
+			go func() {
+				for {
+				}
+			}()
+		}
 	case "ignore signals":
 		signal.Ignore(syscall.SIGTERM, syscall.SIGINT)
 	case "flood":
@@ -239,7 +321,14 @@ func playHost() {
 	if err != nil {
 		panic(err)
 	}
-	fmt.Println(p.PID())
+	if err := do(context.Background(), p, "child in a session of its own"); err != nil {
+		panic(err)
+	}
+	h, err := p.Health(context.Background())
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(p.PID(), h.Detail)
 	forever()
 }
 
@@ -247,11 +336,43 @@ func playHost() {
 // process or folder may be left of the test.
 func tidy(t *testing.T) *Supervisor {
 	t.Helper()
+	return tidyWith(t, backend("with groups"))
+}
+
+// backend says by which means a Supervisor of a test keeps its limits.
+type backend string
+
+// backends are those there are. With groups is as good as the machine allows.
+var backends = []backend{"with groups", "with groups of version 1", "without groups"}
+
+// forgetVersion2 makes a supervisor that has started nothing yet do without it.
+func forgetVersion2(t *testing.T, s *Supervisor) {
+	t.Helper()
+	var rest []*branch
+	for _, b := range s.tree.branches {
+		if !b.unified {
+			rest = append(rest, b)
+		} else if err := removeGroups(b.dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.tree.branches = rest
+	if len(rest) == 0 {
+		t.Skip("no control groups of version 1 on this machine")
+	}
+	s.enforcement = s.tree.enforcement()
+}
+
+func tidyWith(t *testing.T, b backend) *Supervisor {
+	t.Helper()
 	goroutines, files := goleak.IgnoreCurrent(), descriptors(t)
 	dir := shortDir(t)
-	s, err := New(Options{SocketDir: dir})
+	s, err := New(Options{SocketDir: dir, WithoutGroups: b == "without groups"})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if b == "with groups of version 1" {
+		defer forgetVersion2(t, s)
 	}
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
@@ -270,8 +391,29 @@ func tidy(t *testing.T) *Supervisor {
 		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 			t.Errorf("left in the folder for sockets: %v, %v", left, err)
 		}
+		if left := ownGroups(t); len(left) > 0 {
+			t.Errorf("control groups left: %q", left)
+		}
 	})
 	return s
+}
+
+// ownGroups lists the control groups of supervisors of this process.
+func ownGroups(t *testing.T) []string {
+	t.Helper()
+	list, err := hierarchies("/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	for _, h := range list {
+		found, err := filepath.Glob(filepath.Join(h.dir, fmt.Sprintf("inos-%d-*", os.Getpid())))
+		if err != nil {
+			t.Fatal(err)
+		}
+		left = append(left, found...)
+	}
+	return left
 }
 
 // shortDir makes a folder for sockets. The name of a test would be too long a

@@ -4,8 +4,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -40,20 +40,41 @@ func reapOrphans(group int) {
 // it: by now the group's number can be a new plugin's, and that is not to be
 // reaped here.
 func orphans(group int) []int {
-	stats, _ := filepath.Glob("/proc/[0-9]*/stat") // the pattern is good
+	numbers, _ := filepath.Glob("/proc/[0-9]*") // the pattern is good
 	var list []int
-	for _, path := range stats {
-		b, err := os.ReadFile(path)
+	for _, path := range numbers {
+		pid, err := strconv.Atoi(filepath.Base(path))
 		if err != nil {
-			continue // it has ended
+			continue
 		}
-		// number (name) state parent group ...; the name can hold anything.
-		at := strings.LastIndex(string(b), ")")
-		f := strings.Fields(string(b[at+1:]))
-		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-		if err == nil && len(f) > 2 && pid != group && f[1] == strconv.Itoa(os.Getpid()) && f[2] == strconv.Itoa(group) {
+		if s, ok := readStat("/proc", pid); ok && pid != group && s.parent == os.Getpid() && s.group == group {
 			list = append(list, pid)
 		}
 	}
 	return list
+}
+
+// reapStrays does the same for processes that had left the group and were killed.
+func reapStrays(list []stat) {
+	end := time.Now().Add(orphanWait)
+	for len(list) > 0 && time.Now().Before(end) {
+		var left []stat
+		for _, was := range list {
+			now, ok := readStat("/proc", was.pid)
+			if !ok || now.start != was.start {
+				continue
+			}
+			switch {
+			case now.parent == os.Getpid():
+				// Nobody gets its number before this reaps it; it may not have ended yet.
+				_, _ = unix.Wait4(was.pid, nil, unix.WNOHANG, nil)
+			case !slices.ContainsFunc(list, func(s stat) bool { return s.pid == now.parent }):
+				continue // it is another's to reap
+			}
+			left = append(left, was)
+		}
+		if list = left; len(list) > 0 {
+			time.Sleep(time.Millisecond)
+		}
+	}
 }

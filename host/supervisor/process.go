@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -32,6 +33,7 @@ type Process struct {
 	dials     dials
 	connected chan struct{} // closed when nobody uses client any more but takeBack
 
+	fence    *fence
 	channel  *net.UnixConn
 	dir      string // of its sockets, and where it works
 	stdout   *lines
@@ -76,6 +78,9 @@ func (p *Process) Started() time.Time { return p.started }
 // none.
 func (p *Process) Limits() Limits { return p.child.limits }
 
+// Enforcement says by which means they are.
+func (p *Process) Enforcement() Enforcement { return p.fence.in }
+
 // Channel returns the host's end of the socket that the plugin inherited as
 // descriptor system.ChannelFd: where segment.Pass sends the memory. It keeps the bounds
 // of messages (SOCK_SEQPACKET). The Process closes it.
@@ -116,8 +121,8 @@ func (p *Process) Wait(ctx context.Context) (ExitState, error) {
 	}
 }
 
-// Kill ends the process and its group at once, and returns without waiting. The
-// first reason is kept for ExitState.Killed.
+// Kill ends the process and all that it started at once, even if it is stopped
+// (SIGSTOP), and returns without waiting. The first reason is kept for ExitState.Killed.
 func (p *Process) Kill(why string) {
 	p.mu.Lock()
 	c := p.child
@@ -130,14 +135,20 @@ func (p *Process) Kill(why string) {
 	}
 }
 
-// Stop asks the plugin to end and waits until it is gone. What has not ended when
+// Stop asks the plugin to end and waits until it is gone. A process that was
+// stopped by a signal goes on before that. What has not ended when
 // ctx does, or after the call timeout if it has no deadline, is killed, and Stop
 // returns ErrForced; it waits at most 5 s longer then. An error that the plugin
 // reports of its own end is returned, too.
 func (p *Process) Stop(ctx context.Context) error {
 	ctx, cancel := p.bounded(ctx)
 	defer cancel()
-	_, failed := p.conn.Command(ctx, p.command(wire.Stop{}))
+	// One that stands still (SIGSTOP) cannot hear.
+	p.child.wake()
+	failed := atStop.Hit()
+	if failed == nil {
+		_, failed = p.conn.Command(ctx, p.command(wire.Stop{}))
+	}
 	if ctx.Err() == nil {
 		// Its server goes on until go-plugin tells it to end. The call has no deadline
 		// of its own, but it ends with the process.
@@ -171,7 +182,14 @@ func (p *Process) tend() {
 	for _, l := range []*lines{p.stdout, p.stderr} {
 		_ = l.file.SetReadDeadline(time.Now().Add(pipeGrace)) // a pipe from os.Pipe has deadlines
 	}
+	// Now nothing can be under way that its connections would have to wait for.
+	p.dials.close()
+	strays, err := p.fence.open()
+	if err != nil {
+		p.sup.opts.Logger.Warn("something of a plugin is left", "plugin", p.spec.Name, "pid", p.child.pid, "error", err)
+	}
 	reapOrphans(p.child.pid)
+	reapStrays(append(p.child.struck(), strays...))
 	p.takeBack()
 }
 
@@ -179,6 +197,7 @@ func (p *Process) tend() {
 // was never there.
 func (p *Process) takeBack() {
 	<-p.connected
+	_ = atTakeBack.Hit()
 	if p.client != nil {
 		p.client.Kill() // ends go-plugin's goroutines; the process has ended already
 	}
@@ -197,14 +216,19 @@ func (p *Process) takeBack() {
 // dials collects the connections that go-plugin makes: when it cannot complete a
 // client it forgets to close them.
 type dials struct {
-	mu    sync.Mutex
-	conns []*grpc.ClientConn
+	mu     sync.Mutex
+	conns  []*grpc.ClientConn
+	closed bool // conns are, and new ones are refused
 }
 
 // intercept sees every connection at its first stream, which go-plugin opens
 // before anything else.
 func (d *dials) intercept(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, next grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	d.mu.Lock()
+	if d.closed {
+		d.mu.Unlock()
+		return nil, errors.Join(ErrDied, conn.Close())
+	}
 	known := false
 	for _, c := range d.conns {
 		known = known || c == conn
@@ -219,6 +243,7 @@ func (d *dials) intercept(ctx context.Context, desc *grpc.StreamDesc, conn *grpc
 func (d *dials) close() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.closed = true
 	for _, c := range d.conns {
 		_ = c.Close() // closed already when all went well
 	}

@@ -3,6 +3,7 @@ package supervisor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -30,7 +31,7 @@ func TestProcessServesAndStops(t *testing.T) {
 	if err != nil || m.Name != "actor" {
 		t.Fatalf("got %v, %v", m, err)
 	}
-	for _, step := range []func(context.Context) error{p.Start, p.Freeze, p.Drain} {
+	for _, step := range []func(context.Context) error{p.Start, p.Freeze, p.Thaw, p.Drain} {
 		if err := step(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -201,25 +202,45 @@ func halt(t *testing.T, p *Process) {
 }
 
 func TestStopForcesWhatDoesNotEnd(t *testing.T) {
-	for _, how := range []string{"SIGSTOP", "hangs in a command"} {
+	s := tidy(t)
+	p := launch(t, s)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := do(ctx, p, "hang"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatal(err)
+	}
+	if err := p.Stop(ctx); !errors.Is(err, ErrForced) {
+		t.Fatalf("got %v", err)
+	}
+	if state, ended := p.ExitState(); !ended || state.Killed == "" {
+		t.Errorf("it ended with %+v, %v", state, ended)
+	}
+}
+
+func TestWhatStandsStillIsStoppedAndKilledAtOnce(t *testing.T) {
+	// Not by a deadline: there is none before the end of the test.
+	s := tidy(t)
+	sp := spec(t, "plugin")
+	sp.CallTimeout = time.Hour
+	for _, how := range []string{"stop", "kill"} {
 		t.Run(how, func(t *testing.T) {
-			s := tidy(t)
-			p := launch(t, s)
-			if how == "SIGSTOP" {
-				halt(t, p)
+			p, err := s.Launch(t.Context(), sp)
+			if err != nil {
+				t.Fatal(err)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-			defer cancel()
-			if how != "SIGSTOP" {
-				if err := do(ctx, p, "hang"); !errors.Is(err, context.DeadlineExceeded) {
-					t.Fatal(err)
+			halt(t, p)
+			if how == "kill" {
+				p.Kill("it stood still")
+				if state := gone(t, p); state.Killed != "it stood still" {
+					t.Errorf("it ended with %v", state)
 				}
+				return
 			}
-			if err := p.Stop(ctx); !errors.Is(err, ErrForced) {
-				t.Fatalf("got %v", err)
+			if err := p.Stop(t.Context()); err != nil {
+				t.Error(err)
 			}
-			if state, ended := p.ExitState(); !ended || state.Killed == "" {
-				t.Errorf("it ended with %+v, %v", state, ended)
+			if state := gone(t, p); !state.Clean() {
+				t.Errorf("it ended with %v", state)
 			}
 		})
 	}
@@ -244,6 +265,7 @@ func TestGrandchildrenAreReapedByAHostThatAdoptsThem(t *testing.T) {
 	s := tidy(t)
 	p := launch(t, s)
 	says(t, p, "child")
+	says(t, p, "child in a session of its own")
 	p.Kill("with all that is its own")
 	gone(t, p)
 	if left := children(t); len(left) > 0 {
@@ -251,19 +273,42 @@ func TestGrandchildrenAreReapedByAHostThatAdoptsThem(t *testing.T) {
 	}
 }
 
-func TestAGrandchildOutsideTheGroupHoldsNothingUp(t *testing.T) {
-	s := tidy(t)
-	p := launch(t, s)
-	pid := says(t, p, "child in a session of its own")
-	fd := watchPID(t, pid)
-	p.Kill("it has hidden a child")
-	gone(t, p) // though the grandchild has its pipes open
-	if ended(fd, 0) {
-		t.Error("the grandchild is not outside the group, the test shows nothing")
+func TestGrandchildrenInASessionOfTheirOwnEndToo(t *testing.T) {
+	for _, o := range backends {
+		for how, end := range map[string]func(*Process) error{
+			"killed":  func(p *Process) error { p.Kill("it has hidden a child"); return nil },
+			"stopped": func(p *Process) error { return p.Stop(context.Background()) },
+			"crashed": func(p *Process) error { _ = do(context.Background(), p, "exit"); return nil },
+		} {
+			for _, child := range []string{"child in a session of its own", "orphan in a session of its own"} {
+				t.Run(fmt.Sprintf("%v/%s/%s", o, how, child), func(t *testing.T) {
+					s := tidyWith(t, o)
+					p := launch(t, s)
+					pid := says(t, p, child)
+					if n, err := strconv.Atoi(pid); err != nil || groupOf(t, n) == p.PID() {
+						t.Fatalf("process %q is not outside the group: %v", pid, err)
+					}
+					fd := watchPID(t, pid)
+					if err := end(p); err != nil {
+						t.Error(err)
+					}
+					gone(t, p) // though the grandchild has its pipes open
+					if !ended(fd, 20_000) {
+						t.Error("the grandchild lives on")
+					}
+				})
+			}
+		}
 	}
-	if n, err := strconv.Atoi(pid); err != nil || syscall.Kill(n, syscall.SIGKILL) != nil || !ended(fd, 20_000) {
-		t.Error("the grandchild cannot be ended")
+}
+
+func groupOf(t *testing.T, pid int) int {
+	t.Helper()
+	group, err := unix.Getpgid(pid)
+	if err != nil {
+		t.Fatal(err)
 	}
+	return group
 }
 
 // watchPID returns a pidfd.
@@ -292,12 +337,14 @@ func TestPluginsEndWithAHostThatIsKilled(t *testing.T) {
 	if err := host.Start(); err != nil {
 		t.Fatal(err)
 	}
-	b := make([]byte, 20)
+	b := make([]byte, 40)
 	n, err := out.Read(b)
 	if err != nil {
 		t.Fatal(err, host.Wait())
 	}
-	fd := watchPID(t, strings.TrimSpace(string(b[:n])))
+	plugin, child, _ := strings.Cut(strings.TrimSpace(string(b[:n])), " ")
+	fd, hidden := watchPID(t, plugin), watchPID(t, child)
+	defer func() { _ = unix.PidfdSendSignal(hidden, unix.SIGKILL, nil, 0) }() // nobody finds it without groups
 	if ended(fd, 0) {
 		t.Fatal("the plugin has ended before the host was killed")
 	}
@@ -307,6 +354,12 @@ func TestPluginsEndWithAHostThatIsKilled(t *testing.T) {
 	_ = host.Wait() // killed
 	if !ended(fd, 20_000) {
 		t.Error("the plugin outlives its host")
+	}
+	next := tidy(t)
+	if next.Enforcement().Children < GroupV1 {
+		t.Log("no control groups, so nobody finds what the plugin had hidden: ", next.Enforcement().Note)
+	} else if !ended(hidden, 20_000) {
+		t.Error("what the plugin had hidden outlives the next node's start")
 	}
 }
 
@@ -418,7 +471,7 @@ func TestEnvironmentIsNotTheHosts(t *testing.T) {
 	}
 	for _, e := range env {
 		name, _, _ := strings.Cut(e, "=")
-		if !slices.Contains([]string{"PATH", "LANG", "TMPDIR", "GIVEN", "GORACE", roleEnv, "INOS_CHANNEL_FD", wire.Handshake.MagicCookieKey}, name) && !strings.HasPrefix(name, "PLUGIN_") {
+		if !slices.Contains([]string{"PATH", "LANG", "TMPDIR", "GIVEN", "GORACE", roleEnv, "INOS_CHANNEL_FD", markerEnv, wire.Handshake.MagicCookieKey}, name) && !strings.HasPrefix(name, "PLUGIN_") {
 			t.Errorf("it sees %s", e)
 		}
 	}
@@ -450,7 +503,9 @@ func TestLimitsAreInForce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := p.Limits(), (Limits{AddressSpace: Unlimited, OpenFiles: 200}); got != want {
+	if got, want := p.Limits(), (Limits{
+		Memory: Unlimited, CPUPercent: Unlimited, Processes: Unlimited, AddressSpace: Unlimited, OpenFiles: 200,
+	}); got != want {
 		t.Errorf("in force is %+v, want %+v", got, want)
 	}
 	if got, want := says(t, p, "limits"), strconv.FormatUint(Unlimited, 10)+" 0"; got != want {

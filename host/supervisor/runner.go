@@ -79,12 +79,13 @@ func (p *Process) fork(command func() *exec.Cmd) error {
 	}
 	var c *child
 	err := p.sup.onForkThread(func() (err error) {
-		c, err = startChild(command, p.spec.Limits)
+		c, err = startChild(command, p.fence)
 		return err
 	})
 	if err != nil {
 		return cannotExecute(p.spec.Path, err)
 	}
+	p.fence.hold(c.pid, c.overLimit)
 	p.mu.Lock()
 	p.child, p.started = c, time.Now()
 	p.mu.Unlock()
@@ -130,6 +131,9 @@ func (e *LaunchError) but(hint string) *LaunchError {
 // goes over its connection by then.
 func (r *pluginRunner) onStdout(line []byte) bool {
 	text := strings.TrimSuffix(string(line), "\n")
+	if r.p.greeting.Load() == nil && atHandshake.Hit() != nil {
+		return false // as if it had not been printed
+	}
 	if !r.p.greeting.CompareAndSwap(nil, &text) && r.limit.AllowN(time.Now(), len(line)) {
 		r.p.log.Info(text, "stream", "stdout")
 	}

@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"cmp"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -43,7 +44,7 @@ type Spec struct {
 	CallTimeout time.Duration
 	// Logger receives what the plugin prints, default Options.Logger named Name.
 	Logger hclog.Logger
-	// Limits are set on the process.
+	// Limits of the process and what it starts. In force is what Process.Limits says.
 	Limits Limits
 }
 
@@ -80,7 +81,7 @@ func (spec *Spec) complete(o Options) *LaunchError {
 
 // environment puts together what the process sees. What go-plugin and we say
 // comes last and wins.
-func (spec *Spec) environment(protocol []string) []string {
+func (spec *Spec) environment(protocol []string, marker string) []string {
 	var env []string
 	for _, name := range inherited {
 		if v, ok := os.LookupEnv(name); ok {
@@ -89,11 +90,15 @@ func (spec *Spec) environment(protocol []string) []string {
 	}
 	env = append(env, spec.Env...)
 	env = append(env, protocol...)
+	if marker != "" {
+		env = append(env, marker)
+	}
 	return append(env, fmt.Sprintf("%s=%d", system.ChannelEnv, system.ChannelFd))
 }
 
-// checkDigest compares the binary with what was admitted.
-func (spec *Spec) checkDigest() *LaunchError {
+// checkDigest compares the binary with what was admitted. It gives up when ctx
+// ends.
+func (spec *Spec) checkDigest(ctx context.Context) *LaunchError {
 	if spec.Digest == "" {
 		return nil
 	}
@@ -103,11 +108,26 @@ func (spec *Spec) checkDigest() *LaunchError {
 	}
 	defer f.Close()
 	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
+	if _, err := io.Copy(h, whileAlive{ctx, f}); ctx.Err() != nil {
+		return gaveUp(ctx, "while its binary was checked")
+	} else if err != nil {
 		return failure(CannotExecute, err, "reading %s: %v", spec.Path, err)
 	}
 	if got := hex.EncodeToString(h.Sum(nil)); !strings.EqualFold(got, spec.Digest) {
 		return failure(BadDigest, nil, "the SHA-256 of %s is %s, admitted was %s", spec.Path, got, spec.Digest)
 	}
 	return nil
+}
+
+// whileAlive reads until ctx ends.
+type whileAlive struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (w whileAlive) Read(b []byte) (int, error) {
+	if err := w.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return w.r.Read(b)
 }

@@ -12,9 +12,13 @@
 //   - It ends with the host, even if the host is killed: the parent-death signal
 //     is set, and since that fires when the thread that forked ends, one thread
 //     that lives as long as the Supervisor forks them all. The signal reaches the
-//     plugin only, not what the plugin has started itself, and the kernel drops
-//     it when the plugin's file is setuid or has capabilities.
-//   - It leads a process group, which is killed with it.
+//     plugin only, and the kernel drops it when the plugin's file is setuid or has
+//     capabilities. What the plugin has started itself is ended by the next node
+//     then, if there are control groups.
+//   - What it has started ends with it, in a session of its own, too: it is in a
+//     control group, or the host looks for it (see Enforcement). Nobody waits for
+//     it before that.
+//   - It keeps within its Limits, or ExitState says which it did not.
 //   - Nothing it does or leaves undone blocks the host: it may be stopped
 //     (SIGSTOP), hold its pipes open in a grandchild, answer nothing, or write
 //     without end.
@@ -46,6 +50,9 @@ type Options struct {
 	SocketDir string
 	// Logger receives what plugins print and what happens to them, default nothing.
 	Logger hclog.Logger
+	// WithoutGroups does without control groups even where the node could make some:
+	// the host watches limits, and looks for children itself.
+	WithoutGroups bool
 }
 
 // Supervisor starts processes. Its methods may be called from any goroutine.
@@ -57,6 +64,11 @@ type Supervisor struct {
 	closed bool
 	live   map[*Process]struct{} // started and not taken back yet
 	starts sync.WaitGroup        // launches under way
+
+	tree        *tree
+	enforcement Enforcement
+	census      *census       // nil if control groups do everything
+	stop        chan struct{} // ends the census
 }
 
 // closeWait bounds how long Close waits for killed processes to be gone.
@@ -75,10 +87,23 @@ func New(o Options) (*Supervisor, error) {
 	if o.Logger == nil {
 		o.Logger = hclog.NewNullLogger()
 	}
-	s := &Supervisor{opts: o, fork: make(chan func()), live: make(map[*Process]struct{})}
+	s := &Supervisor{opts: o, fork: make(chan func()), live: make(map[*Process]struct{}), stop: make(chan struct{})}
+	s.tree = &tree{notes: []string{"they are not wanted"}}
+	if !o.WithoutGroups {
+		s.tree = openTree("/", put)
+	}
+	s.enforcement = s.tree.enforcement()
+	o.Logger.Info("limits of plugins", "enforcement", s.enforcement, "note", s.enforcement.Note)
+	if s.enforcement.Memory == Watched || s.enforcement.Processes == Watched || s.enforcement.Children == Watched {
+		s.census = newCensus("/proc")
+		go s.census.run(s.stop)
+	}
 	go s.forkThread()
 	return s, nil
 }
+
+// Enforcement says by which means limits are kept here.
+func (s *Supervisor) Enforcement() Enforcement { return s.enforcement }
 
 // forkThread starts processes until Close. It never unlocks its thread, so the
 // thread lives exactly as long as this function, and with it the plugins.
@@ -154,7 +179,8 @@ func (s *Supervisor) Close() error {
 		}
 	}
 	close(s.fork)
-	return errors.Join(errs...)
+	close(s.stop)
+	return errors.Join(append(errs, s.tree.close())...)
 }
 
 // killAll kills what runs and returns what is not gone yet.

@@ -39,6 +39,9 @@ func (k *Kernel) run(ctx context.Context, c wire.Syscall, r dispatch.Request, in
 	if !input.IsZero() {
 		r.Input = dispatch.Input{Ref: input, Owner: arena.Owner(k.caller.Instance)}
 	}
+	if err := atRun.Hit(); err != nil {
+		return nil, none, err
+	}
 	j, err := k.services.Engine.Submit(ctx, r)
 	if err != nil {
 		return nil, none, err

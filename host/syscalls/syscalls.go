@@ -14,6 +14,7 @@ import (
 
 	"inos/host/dispatch"
 	"inos/mesh"
+	"inos/plugins/sdk/failpoint"
 	"inos/plugins/sdk/wire"
 	"inos/protocols/base/v1"
 	"inos/protocols/system/v1"
@@ -90,14 +91,32 @@ func (k *Kernel) Syscall(ctx context.Context, c wire.Syscall) (wire.Answer, erro
 			return a, context.Cause(ctx)
 		}
 	}
+	if err := atCall.Hit(); err != nil {
+		return a, err
+	}
 	body, err := k.answer(ctx, c)
+	if err == nil {
+		err = k.leave(ctx, body)
+	}
 	if errors.Is(err, arena.ErrBadRef) {
 		k.offend(fmt.Errorf("syscall: %w", err))
 		err = wire.NewError(base.Code_invalidArgument, "pass only blocks that were granted to this plugin", "%w", err)
 	}
+	if err != nil {
+		body = nil
+	}
 	a.Body = body
 	return a, err
 }
+
+// Where a call of a plugin's can be made to fail or to take long.
+var (
+	atCall   = failpoint.New("syscalls/call")   // any of them, the grant being there
+	atLease  = failpoint.New("syscalls/lease")  // before a block is lent
+	atState  = failpoint.New("syscalls/state")  // before a state block is found
+	atRun    = failpoint.New("syscalls/run")    // before a job is submitted for a plugin
+	atAnswer = failpoint.New("syscalls/answer") // before an answer leaves
+)
 
 // denied says which side of the bargain a missing grant failed on.
 func (k *Kernel) denied(g system.Grant) error {
@@ -191,11 +210,35 @@ func (k *Kernel) lease(b wire.Lease) (wire.AnswerBody, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := atLease.Hit(); err != nil {
+		return nil, err
+	}
 	ref, err := i.Lease(b.Bytes)
 	if err != nil {
 		return nil, err
 	}
 	return wire.Granted{Ref: ref}, nil
+}
+
+// leave is the last step before an answer leaves. It takes a lent block back when
+// the caller has given up, which never hears of it and could not return it. A caller
+// that gives up with the answer under way keeps the block until its process ends.
+func (k *Kernel) leave(ctx context.Context, body wire.AnswerBody) error {
+	err := atAnswer.Hit()
+	if err == nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	var ref arena.Ref
+	switch b := body.(type) {
+	case wire.Granted:
+		ref = b.Ref
+	case wire.Called:
+		ref = b.Output
+	}
+	if err == nil || ref.IsZero() {
+		return err
+	}
+	return errors.Join(err, k.free(wire.Free{Ref: ref}))
 }
 
 func (k *Kernel) free(b wire.Free) error {
@@ -208,19 +251,34 @@ func (k *Kernel) free(b wire.Free) error {
 
 // openState finds or makes a state block that the manifest declares.
 func (k *Kernel) openState(b wire.OpenState) (wire.AnswerBody, error) {
+	if err := atState.Hit(); err != nil {
+		return nil, err
+	}
 	m := k.caller.Manifest
 	i := slices.IndexFunc(m.State, func(s wire.StateSpec) bool { return s.Name == b.Name })
 	if i < 0 {
 		return nil, wire.NewError(base.Code_permissionDenied, "declare it in the manifest", "%s declares no state block %q", m.Name, b.Name)
 	}
-	if limit := m.State[i].MaxBytes; b.Bytes > limit {
+	spec := m.State[i]
+	if slices.Contains(spec.Adopts, b.Schema) { // what a predecessor left, or nothing
+		ref, ok := k.services.States.Find(m.Name, b.Name, b.Schema)
+		if !ok {
+			return nil, wire.NewError(base.Code_notFound, "begin with an empty state", "%s has no state block %q in schema %d", m.Name, b.Name, b.Schema)
+		}
+		return wire.StateGrant{Block: ref, Schema: b.Schema}, nil
+	}
+	if b.Schema != spec.Schema {
+		return nil, wire.NewError(base.Code_permissionDenied, "declare the schema in the manifest, as its own or under adopts",
+			"%s keeps state %q in schema %d, not %d", m.Name, b.Name, spec.Schema, b.Schema)
+	}
+	if limit := spec.MaxBytes; b.Bytes > limit {
 		return nil, wire.NewError(base.Code_invalidArgument, "raise MaxBytes in the manifest", "state %q: %d bytes wanted, %d declared", b.Name, b.Bytes, limit)
 	}
-	ref, schema, fresh, err := k.services.States.Open(m.Name, b.Name, b.Schema, b.Bytes, k.caller.Arena)
+	ref, fresh, err := k.services.States.Open(m.Name, b.Name, b.Schema, b.Bytes, k.caller.Arena)
 	if err != nil {
 		return nil, dispatch.ArenaError(err)
 	}
-	return wire.StateGrant{Block: ref, Schema: schema, Fresh: fresh}, nil
+	return wire.StateGrant{Block: ref, Schema: b.Schema, Fresh: fresh}, nil
 }
 
 // log writes a line of the plugin's into the node's log.

@@ -239,12 +239,12 @@ func TestLogRecordsNameTheirJob(t *testing.T) {
 func TestStateOutlivesTheProcess(t *testing.T) {
 	s := open(t)
 	p := s.attach(manifest("test", "test.run"))
-	a, err := p.call(nil, wire.OpenState{Name: "memory", Schema: 4, Bytes: 100})
+	a, err := p.call(nil, wire.OpenState{Name: "memory", Schema: 1, Bytes: 100})
 	if err != nil {
 		t.Fatal(err)
 	}
 	grant := a.(wire.StateGrant)
-	if !grant.Fresh || grant.Schema != 4 {
+	if !grant.Fresh || grant.Schema != 1 {
 		t.Errorf("granted %+v", grant)
 	}
 	b, err := state.Attach(p.Bytes(grant.Block))
@@ -259,7 +259,7 @@ func TestStateOutlivesTheProcess(t *testing.T) {
 	}
 	p.die()
 	p = s.attach(manifest("test", "test.run"))
-	if a, err = p.call(nil, wire.OpenState{Name: "memory", Schema: 4, Bytes: 100}); err != nil {
+	if a, err = p.call(nil, wire.OpenState{Name: "memory", Schema: 1, Bytes: 100}); err != nil {
 		t.Fatal(err)
 	}
 	again := a.(wire.StateGrant)
@@ -282,17 +282,18 @@ func TestStateNeedsItsDeclaration(t *testing.T) {
 		want error
 	}{
 		{wire.OpenState{Name: "other", Bytes: 1}, wire.ErrPermissionDenied},
-		{wire.OpenState{Name: "memory", Bytes: 1025}, wire.ErrInvalidArgument},
-		{wire.OpenState{Name: "memory", Bytes: math.MaxUint64}, wire.ErrInvalidArgument},
+		{wire.OpenState{Name: "memory", Schema: 4, Bytes: 1}, wire.ErrPermissionDenied},
+		{wire.OpenState{Name: "memory", Schema: 1, Bytes: 1025}, wire.ErrInvalidArgument},
+		{wire.OpenState{Name: "memory", Schema: 1, Bytes: math.MaxUint64}, wire.ErrInvalidArgument},
 	} {
 		if a, err := p.call(nil, tt.call); !errors.Is(err, tt.want) || a != nil {
 			t.Errorf("%+v: %+v, %v", tt.call, a, err)
 		}
 	}
-	if _, err := p.call(nil, wire.OpenState{Name: "memory", Bytes: 64}); err != nil {
+	if _, err := p.call(nil, wire.OpenState{Name: "memory", Schema: 1, Bytes: 64}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.call(nil, wire.OpenState{Name: "memory", Bytes: 1000}); !errors.Is(err, state.ErrSize) {
+	if _, err := p.call(nil, wire.OpenState{Name: "memory", Schema: 1, Bytes: 1000}); !errors.Is(err, state.ErrSize) {
 		t.Errorf("grown: %v", err)
 	}
 	p.blamed(0)

@@ -21,7 +21,7 @@ var arrows = []struct {
 	{"plugins/sdk", []string{"shm", "protocols"}},
 	{"plugins/*", []string{"plugins/sdk", "plugins/gpu"}},
 	{"mesh", []string{"protocols"}},
-	{"host", []string{"mesh", "shm", "protocols", "plugins/sdk/wire"}},
+	{"host", []string{"mesh", "shm", "protocols", "plugins/sdk/wire", "plugins/sdk/failpoint"}},
 	{"integration", []string{"host", "mesh", "shm", "protocols", "plugins"}},
 }
 
@@ -94,6 +94,8 @@ func TestArrowsRejectImportsAgainstThem(t *testing.T) {
 	}{
 		{"a room may import itself", "host/api/x.go", "inos/host/node", nil},
 		{"host uses the wire types", "host/node/x.go", "inos/plugins/sdk/wire", nil},
+		{"host has failpoints", "host/node/x.go", "inos/plugins/sdk/failpoint", nil},
+		{"shm has none", "shm/ring/x.go", "inos/plugins/sdk/failpoint", []string{"room shm"}},
 		{"host does not use the rest of the SDK", "host/node/x.go", "inos/plugins/sdk", []string{"room host must not import inos/plugins/sdk"}},
 		{"a name that only begins like a room's", "host/node/x.go", "inos/plugins/sdk/wiretap", []string{"must not import"}},
 		{"host does not know plugins", "host/node/x.go", "inos/plugins/storage", []string{"host/node/x.go:3: room host"}},

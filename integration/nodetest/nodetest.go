@@ -20,6 +20,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"inos/host/catalog"
 	"inos/host/dispatch"
 	"inos/host/node"
 	"inos/plugins/sdk/wire"
@@ -86,6 +87,24 @@ func Folder(t testing.TB, binary string, names ...string) string {
 	return dir
 }
 
+// Sign signs every plugin of a folder with a key that a node in home trusts.
+func Sign(t testing.TB, home, dir string) {
+	t.Helper()
+	key, _, err := catalog.LocalKey(filepath.Join(home, "trust"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if _, err := catalog.Sign(filepath.Join(dir, f.Name()), key, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // Copy copies a binary.
 func Copy(t testing.TB, from, to string) {
 	t.Helper()
@@ -108,6 +127,9 @@ func Start(t testing.TB, o node.Options) *node.Node {
 	}
 	if o.Segment == 0 {
 		o.Segment = 64 << 20
+	}
+	if o.Trust == nil { // and not the keys of whoever runs the test
+		o.Trust = []string{filepath.Join(o.Home, "trust")}
 	}
 	log := &logBuffer{}
 	if o.Logger == nil {

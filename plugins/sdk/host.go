@@ -2,6 +2,7 @@ package sdk
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 
@@ -28,6 +29,7 @@ type Host struct {
 	log     hclog.Logger
 	job     *Job // on whose behalf, nil for the plugin itself
 	calls   *atomic.Uint64
+	trial   *trialStates // instead of a node's, under the test kit
 }
 
 var (
@@ -218,10 +220,38 @@ func (h *Host) Gauge(ctx context.Context, name string, v float64) error {
 
 // State opens a block of memory that belongs to the module and outlives the
 // process: what was last committed is there again after a crash or a swap. The
-// manifest must declare the name. Size is that of one half. What is in the block
-// may be of another schema than asked for: ask the block's Schema. One process at a
-// time should write a block. Needs MayKeepState.
-func (h *Host) State(ctx context.Context, name string, schema uint32, size int) (*state.Block, error) {
+// manifest must declare the name with this schema. Size is that of one half. One
+// process at a time should write a block. Needs MayKeepState.
+func (h *Host) State(ctx context.Context, name string, schema uint32, size int) (*StateBlock, error) {
+	b, err := h.openState(ctx, name, schema, size)
+	if err != nil {
+		return nil, err
+	}
+	if h.trial != nil {
+		return &StateBlock{block: b, frozen: &h.trial.frozen}, nil
+	}
+	return &StateBlock{block: b, frozen: &h.session.frozen}, nil
+}
+
+// PriorState returns what an earlier version of the module committed in a schema
+// that the manifest's StateSpec.Adopts names, for reading: its bytes are valid while
+// Adopt runs. It is nil, without an error, where there is none. Needs MayKeepState.
+func (h *Host) PriorState(ctx context.Context, name string, schema uint32) ([]byte, error) {
+	b, err := h.openState(ctx, name, schema, 0)
+	switch {
+	case errors.Is(err, wire.ErrNotFound):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	return b.Current(), nil
+}
+
+// openState asks for a state block and finds it in the arena.
+func (h *Host) openState(ctx context.Context, name string, schema uint32, size int) (*state.Block, error) {
+	if h.trial != nil {
+		return h.trial.open(name, schema, size)
+	}
 	a, err := ask[wire.StateGrant](ctx, h, wire.OpenState{Name: name, Schema: schema, Bytes: uint64(max(size, 0))})
 	if err != nil {
 		return nil, err
@@ -236,3 +266,35 @@ func (h *Host) State(ctx context.Context, name string, schema uint32, size int) 
 	}
 	return b, nil
 }
+
+// ErrFrozen says that the next generation of the plugin takes over, so that this
+// one must not change its state any more.
+var ErrFrozen = wire.NewError(base.Code_unavailable, "stop what works beside the jobs in Plugin.Freeze", "the plugin is frozen: another generation takes over its state")
+
+// StateBlock is memory that outlives the process, in two halves: one holds what
+// was committed last, the other is written meanwhile. One goroutine at a time may
+// use it.
+type StateBlock struct {
+	block  *state.Block
+	frozen *atomic.Bool // of the process
+}
+
+// Current returns the committed half, all zero before the first Commit. It stays as
+// it is until the Commit after the next one; nobody should write it.
+func (b *StateBlock) Current() []byte { return b.block.Current() }
+
+// Next returns the half to write. What it holds at first is the state before the
+// current one, or rubbish: write all of it, or copy Current there first.
+func (b *StateBlock) Next() []byte { return b.block.Next() }
+
+// Commit makes Next the current half. After Plugin.Freeze it returns ErrFrozen.
+func (b *StateBlock) Commit() error {
+	if b.frozen.Load() {
+		return ErrFrozen
+	}
+	b.block.Commit()
+	return nil
+}
+
+// Commits returns how many commits the block has seen.
+func (b *StateBlock) Commits() uint64 { return b.block.Commits() }

@@ -72,6 +72,10 @@ func (s *session) submit(d *ring.Descriptor, head *wire.Job) {
 		s.reject(d.Job, "it was submitted without its head")
 		return
 	}
+	if err := atIntake.Hit(); err != nil {
+		s.reject(d.Job, "%w", err)
+		return
+	}
 	if !d.Has(system.DescriptorFlag_hasHead) {
 		head = new(wire.Job)
 	}

@@ -13,6 +13,7 @@ import (
 	goplugin "github.com/hashicorp/go-plugin"
 	"golang.org/x/sys/unix"
 
+	"inos/plugins/sdk/failpoint"
 	"inos/plugins/sdk/wire"
 	"inos/protocols/base/v1"
 	"inos/protocols/system/v1"
@@ -81,18 +82,54 @@ func (l *lifecycle) step(ctx context.Context, c wire.CommandBody) error {
 	}
 	switch body := c.(type) {
 	case wire.Configuration:
-		return l.configure(body)
+		return around(beforeConfigure, afterConfigure, func() error { return l.configure(body) })
 	case wire.Adoption:
-		return l.adopt(ctx, body)
+		return around(beforeAdopt, afterAdopt, func() error { return l.adopt(ctx, body) })
 	case wire.Start:
-		return l.start(ctx)
-	case wire.Freeze, wire.Drain:
-		return l.drain(ctx)
+		return around(beforeStart, afterStart, func() error { return l.start(ctx) })
+	case wire.Freeze:
+		return around(beforeFreeze, afterFreeze, func() error { return l.freeze(ctx) })
+	case wire.Thaw:
+		return around(beforeThaw, afterThaw, func() error { return l.thaw(ctx) })
+	case wire.Drain:
+		return around(beforeDrain, afterDrain, func() error { return l.drain(ctx) })
 	case wire.Stop:
-		return l.stop(ctx)
+		return around(beforeStop, afterStop, func() error { return l.stop(ctx) })
 	default:
 		return wire.NewError(base.Code_notSupported, "build the plugin with a newer SDK", "there is no command %T", body)
 	}
+}
+
+// Around each command, and where memory and jobs come and go.
+var (
+	beforeConfigure = failpoint.New("sdk/configure/before")
+	afterConfigure  = failpoint.New("sdk/configure/after")
+	beforeAdopt     = failpoint.New("sdk/adopt/before")
+	afterAdopt      = failpoint.New("sdk/adopt/after")
+	beforeStart     = failpoint.New("sdk/start/before")
+	afterStart      = failpoint.New("sdk/start/after")
+	beforeFreeze    = failpoint.New("sdk/freeze/before")
+	afterFreeze     = failpoint.New("sdk/freeze/after")
+	beforeThaw      = failpoint.New("sdk/thaw/before")
+	afterThaw       = failpoint.New("sdk/thaw/after")
+	beforeDrain     = failpoint.New("sdk/drain/before")
+	afterDrain      = failpoint.New("sdk/drain/after")
+	beforeStop      = failpoint.New("sdk/stop/before")
+	afterStop       = failpoint.New("sdk/stop/after")
+	atAttach        = failpoint.New("sdk/attach")
+	atIntake        = failpoint.New("sdk/intake")
+	atReport        = failpoint.New("sdk/report")
+)
+
+// around obeys a command between two points.
+func around(before, after *failpoint.Point, obey func() error) error {
+	if err := before.Hit(); err != nil {
+		return err
+	}
+	if err := obey(); err != nil {
+		return err
+	}
+	return after.Hit()
 }
 
 // expect refuses a command that comes at the wrong time.
@@ -119,6 +156,9 @@ func (l *lifecycle) configure(c wire.Configuration) error {
 		return err
 	}
 	defer conn.Close()
+	if err := atAttach.Hit(); err != nil {
+		return err
+	}
 	at, err := segment.Attach(conn)
 	if err != nil {
 		return err
@@ -172,6 +212,32 @@ func (l *lifecycle) drain(ctx context.Context) error {
 		return err
 	}
 	return l.session.idle(ctx)
+}
+
+// freeze waits for the jobs that were given, has the author stop whatever works
+// beside them, and holds the state still from then on: the next generation reads it.
+func (l *lifecycle) freeze(ctx context.Context) error {
+	if err := l.drain(ctx); err != nil {
+		return err
+	}
+	if l.plugin.Freeze != nil {
+		if err := l.hook("Freeze", func() error { return l.plugin.Freeze(ctx) }); err != nil {
+			return err
+		}
+	}
+	l.session.frozen.Store(true)
+	return nil
+}
+
+// thaw lets the plugin go on. One that was not frozen does already.
+func (l *lifecycle) thaw(ctx context.Context) error {
+	if err := l.expect(started); err != nil {
+		return err
+	}
+	if !l.session.frozen.Swap(false) || l.plugin.Thaw == nil {
+		return nil
+	}
+	return l.hook("Thaw", func() error { return l.plugin.Thaw(ctx) })
 }
 
 // stop ends the jobs, then runs the author's Stop, which may still use state

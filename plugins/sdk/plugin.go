@@ -36,21 +36,28 @@ import (
 
 // Names of the wire package that an author writes in a manifest.
 type (
-	// ParamSpec says which parameter a capability takes.
+	// ParamSpec says which parameter a capability takes: Name, Kind, Required,
+	// Description, Default and Choices, the last two as a person would type them.
 	ParamSpec = wire.ParamSpec
-	// Params are the typed parameters of a job.
+	// Params are the typed parameters of a job, read with Text, Bool, Int and the
+	// like, by name.
 	Params = wire.Params
-	// Param is one of them.
+	// Param is one of them: Name and Value.
 	Param = wire.Param
-	// Dependency names a module that must be served for this one to start.
+	// Dependency names a module that must be served for this one to start: Module,
+	// Min and Max (versions, inclusive), Optional, Alternatives.
 	Dependency = wire.Dependency
-	// Resources says what the plugin uses.
+	// Resources says what the plugin uses: CPUCores, Memory, Arena, GPUMemory (bytes),
+	// IOIntensive, NetworkIntensive, and Exclusive, which names what one process alone
+	// may hold, so that an old version ends before the new one starts.
 	Resources = wire.Resources
-	// CostModel is the price of a job.
+	// CostModel is the price of a job in micro-credits: Base, PerMB, PerSecond.
 	CostModel = wire.CostModel
-	// StateSpec names a block of memory that outlives the process.
+	// StateSpec names a block of memory that outlives the process: Name, Schema (the
+	// version of what is in it), MaxBytes, and Adopts, the older schemas that
+	// Plugin.Adopt can take over.
 	StateSpec = wire.StateSpec
-	// Version is a release of a plugin.
+	// Version is a release of a plugin: Major, Minor, Patch.
 	Version = wire.Version
 	// Manifest is the whole of what the plugin says of itself.
 	Manifest = wire.Manifest
@@ -119,9 +126,17 @@ type Plugin struct {
 	// blocks. It does not run when Start failed, or when jobs ignore that they were
 	// cancelled. Nil is fine.
 	Stop func(ctx context.Context) error
-	// Adopt runs in a new generation of the plugin before it serves, so that it
-	// can take over state written by version from. Nil means that state whose
-	// schema is unchanged is taken as it is.
+	// Freeze runs when the plugin is about to be replaced, after its last job and
+	// before the next generation reads its state: it stops whatever works beside the
+	// jobs, and commits. State cannot be committed afterwards. Nil is fine.
+	Freeze func(ctx context.Context) error
+	// Thaw runs when the replacement failed and this process goes on. Nil is fine.
+	Thaw func(ctx context.Context) error
+	// Adopt runs in a new generation of the plugin before Start, while version from
+	// holds still. State of the same schema is there without it. State in a schema
+	// that StateSpec.Adopts names is read with Host.PriorState and written to the
+	// block that Host.State gives. Should this version have to go again, the old one
+	// finds its own block as it left it. Nil means that there is nothing to do.
 	Adopt func(ctx context.Context, h *Host, from Version) error
 	// Health adds to what the host can see by itself. It runs beside jobs and Stop.
 	// Nil means healthy.

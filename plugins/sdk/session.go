@@ -33,6 +33,8 @@ type session struct {
 	leases *leases
 	piece  uint64
 
+	frozen atomic.Bool // state must not change any more
+
 	send sync.Mutex // guards at.Completions
 
 	head *wire.Job // of the submit that comes next; the service loop's own

@@ -41,13 +41,11 @@ func (p *Plugin) Try(ctx context.Context, capability string, params Params, in i
 // returns what runs Plugin.Stop, which is never nil. It is for tests; see package
 // sdktest.
 func (p *Plugin) TryStart(ctx context.Context, dataDir string, settings map[string]string) (stop func(context.Context) error, err error) {
-	if p.Start != nil {
-		err = p.Start(ctx, &Host{conf: wire.Configuration{DataDir: dataDir, Settings: settings}})
-	}
-	if p.Stop == nil || err != nil {
+	t, err := p.TryPlugin(ctx, dataDir, settings)
+	if err != nil {
 		return func(context.Context) error { return nil }, err
 	}
-	return p.Stop, nil
+	return t.Stop, nil
 }
 
 func (p *Plugin) try(ctx context.Context, told *wire.Capability, spec *Capability, params Params, in io.Reader, out io.Writer) error {

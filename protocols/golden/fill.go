@@ -128,6 +128,12 @@ func (f filler) pointer(seg *capnp.Segment, typ schema.Type, name string) (capnp
 			l.Set(i, uint16(i))
 		}
 		return l.ToPtr(), err
+	case schema.Type_Which_uint32:
+		l, err := capnp.NewUInt32List(seg, 2)
+		for i := range l.Len() {
+			l.Set(i, uint32(f.nth+i))
+		}
+		return l.ToPtr(), err
 	case schema.Type_Which_structType:
 		return f.structs(seg, f.node(elem.StructType().TypeId()))
 	}

@@ -18,8 +18,10 @@ import (
 	"inos/shm/ring"
 )
 
-// populateAtMost bounds what Attach spends on page tables, some 100 ms.
-const populateAtMost = 1 << 30
+// populateAtMost bounds what Attach spends on page tables, some 6 ms: a swap waits for
+// it, and must not take longer the more state there is. What lies behind costs a
+// minor fault a page when it is first touched.
+const populateAtMost = 64 << 20
 
 // Attached is the plugin's side of the segment. The rings belong to one goroutine
 // at a time each; all else to any.

@@ -58,7 +58,7 @@ func TestAttachRefuses(t *testing.T) {
 		{name: "many too many", spoil: func(_ *parcel, fds []int) []int { return append(fds, fds...) }, says: "descriptors"},
 		{name: "short message", cut: 1, says: "63 bytes"},
 		{name: "long message", extend: 1, says: "65 bytes"},
-		{name: "other major", spoil: func(p *parcel, fds []int) []int { p.major++; return fds }, says: "ABI 2.0"},
+		{name: "other major", spoil: func(p *parcel, fds []int) []int { p.major++; return fds }, says: "ABI 2.1"},
 		{name: "other layout", spoil: func(p *parcel, fds []int) []int { p.layout++; return fds }, says: "layout"},
 		{name: "arena zero", spoil: func(p *parcel, fds []int) []int { p.number = 0; return fds }, says: "number 0"},
 		{name: "larger arena", spoil: func(p *parcel, fds []int) []int { p.bytes += page; return fds }, says: "the message says"},

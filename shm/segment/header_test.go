@@ -27,7 +27,7 @@ func goldenHeaders(t testing.TB) map[string][2][]byte {
 	ph := parcel{newPreamble(system.SegmentMagic, 0x200000), layout.Control().Size(), link.Size()}
 	ph.number = 2
 	ph.encode(p[:])
-	const abi, hash = "01000000", "1cfd3d66fc100852"
+	const abi, hash = "01000100", "1cfd3d66fc100852"
 	zeroes := func(n int) string { return strings.Repeat("00", n) }
 	golden := map[string][2][]byte{}
 	for name, h := range map[string]struct {

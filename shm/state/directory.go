@@ -18,7 +18,6 @@ var (
 	ErrSize    = errors.New("state block has another size")
 	ErrArena   = errors.New("state block lies in another arena")
 	ErrTooMany = errors.New("too many state blocks")
-	ErrUnknown = errors.New("no such state block")
 )
 
 // Directory knows the state blocks of every module. It lives in the host's
@@ -26,16 +25,22 @@ var (
 // host's in the arena's books, so no plugin's death takes them away.
 type Directory struct {
 	mu      sync.Mutex
-	modules map[string]map[string]*held
+	modules map[string]map[key]*held
 }
 
 // Entry describes one block.
 type Entry struct {
 	Module string
 	Name   string
-	Schema uint32 // as the host last heard, see Migrated
+	Schema uint32
 	Bytes  uint64 // of one half
 	Ref    arena.Ref
+}
+
+// key names a block within its module.
+type key struct {
+	name   string
+	schema uint32
 }
 
 // held is an entry with the arena it lies in.
@@ -45,22 +50,21 @@ type held struct {
 }
 
 // NewDirectory returns one without blocks.
-func NewDirectory() *Directory { return &Directory{modules: map[string]map[string]*held{}} }
+func NewDirectory() *Directory { return &Directory{modules: map[string]map[key]*held{}} }
 
-// Open returns the block of that name with room for bytes, and makes it in a if
-// there is none. committed is the schema of what is in it, by the host's books;
-// fresh means that the block is new and all zero. A module that finds another
-// schema than its own reads that, writes its own with CommitAs, and the host
-// calls Migrated.
+// Open returns the block of that name and schema with room for bytes, and makes it
+// in a if there is none; fresh means that the block is new and all zero. Blocks of
+// one name in two schemas are two blocks: while one version of a module hands over
+// to the next, each has its own, and going back finds the old one untouched.
 //
-// A block does not grow: a module that needs more opens one of another name,
-// carries its state over, and has the old one forgotten. Errors: ErrSize for
-// such a growth, ErrArena, ErrTooMany, and those of arena.Alloc.
-func (d *Directory) Open(module, name string, schema uint32, bytes uint64, a *arena.Arena) (ref arena.Ref, committed uint32, fresh bool, err error) {
+// A block does not grow: a module that needs more opens one of another name or
+// schema and carries its state over. Errors: ErrSize for such a growth, ErrArena,
+// ErrTooMany, and those of arena.Alloc.
+func (d *Directory) Open(module, name string, schema uint32, bytes uint64, a *arena.Arena) (ref arena.Ref, fresh bool, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	blocks := d.modules[module]
-	if h := blocks[name]; h != nil {
+	if h := blocks[key{name, schema}]; h != nil {
 		switch {
 		case h.arena != a:
 			err = fmt.Errorf("state %s/%s: %w: %d, not %d", module, name, ErrArena, h.Ref.Arena, a.ID())
@@ -68,23 +72,23 @@ func (d *Directory) Open(module, name string, schema uint32, bytes uint64, a *ar
 			err = fmt.Errorf("state %s/%s: %w: %d bytes wanted, it has %d: use another name and carry the state over",
 				module, name, ErrSize, bytes, h.Bytes)
 		default:
-			return h.Ref, h.Schema, false, nil
+			return h.Ref, false, nil
 		}
-		return arena.Ref{}, 0, false, err
+		return arena.Ref{}, false, err
 	}
 	if len(blocks) >= MaxBlocks {
-		return arena.Ref{}, 0, false, fmt.Errorf("state %s/%s: %w: the module has %d", module, name, ErrTooMany, len(blocks))
+		return arena.Ref{}, false, fmt.Errorf("state %s/%s: %w: the module has %d", module, name, ErrTooMany, len(blocks))
 	}
 	h, err := create(module, name, schema, bytes, a)
 	if err != nil {
-		return arena.Ref{}, 0, false, fmt.Errorf("state %s/%s, %d bytes twice: %w", module, name, bytes, err)
+		return arena.Ref{}, false, fmt.Errorf("state %s/%s, %d bytes twice: %w", module, name, bytes, err)
 	}
 	if blocks == nil {
-		blocks = map[string]*held{}
+		blocks = map[key]*held{}
 		d.modules[module] = blocks
 	}
-	blocks[name] = h
-	return h.Ref, schema, true, nil
+	blocks[key{name, schema}] = h
+	return h.Ref, true, nil
 }
 
 // create makes a block and formats it, so that no plugin has to be trusted to.
@@ -105,31 +109,34 @@ func create(module, name string, schema uint32, bytes uint64, a *arena.Arena) (*
 	return &held{Entry{Module: module, Name: name, Schema: schema, Bytes: half, Ref: ref}, a}, nil
 }
 
-// Migrated notes that the module has committed its state in another schema.
-func (d *Directory) Migrated(module, name string, schema uint32) error {
+// Find returns a block that is there.
+func (d *Directory) Find(module, name string, schema uint32) (ref arena.Ref, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	h := d.modules[module][name]
+	h := d.modules[module][key{name, schema}]
 	if h == nil {
-		return fmt.Errorf("state %s/%s: %w", module, name, ErrUnknown)
+		return arena.Ref{}, false
 	}
-	h.Schema = schema
-	return nil
+	return h.Ref, true
 }
 
-// Forget ends one block of a module and gives its memory back to the arena.
-func (d *Directory) Forget(module, name string) error {
+// Keep ends those blocks of a module that keep does not want and gives their
+// memory back. It is how a generation that has proved itself drops what only the
+// one before could read, and how one that has not is undone.
+func (d *Directory) Keep(module string, keep func(Entry) bool) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	h := d.modules[module][name]
-	if h == nil {
-		return fmt.Errorf("state %s/%s: %w", module, name, ErrUnknown)
+	var errs []error
+	for k, h := range d.modules[module] {
+		if !keep(h.Entry) {
+			delete(d.modules[module], k)
+			errs = append(errs, h.arena.Release(h.Ref))
+		}
 	}
-	delete(d.modules[module], name)
 	if len(d.modules[module]) == 0 {
 		delete(d.modules, module)
 	}
-	return h.arena.Release(h.Ref)
+	return errors.Join(errs...)
 }
 
 // Drop ends all blocks of a module. No process of it may still run. A module
@@ -156,7 +163,7 @@ func (d *Directory) List() []Entry {
 		}
 	}
 	slices.SortFunc(list, func(x, y Entry) int {
-		return cmp.Or(cmp.Compare(x.Module, y.Module), cmp.Compare(x.Name, y.Name))
+		return cmp.Or(cmp.Compare(x.Module, y.Module), cmp.Compare(x.Name, y.Name), cmp.Compare(x.Schema, y.Schema))
 	})
 	return list
 }

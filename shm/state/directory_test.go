@@ -19,9 +19,9 @@ func newArena(id uint16) (*arena.Arena, []byte) {
 func TestNextProcessFindsTheModulesState(t *testing.T) {
 	a, memory := newArena(2)
 	d := NewDirectory()
-	ref, schema, fresh, err := d.Open("science", "lattice", 4, 1000, a)
-	if err != nil || !fresh || schema != 4 {
-		t.Fatalf("schema %d, fresh %v, %v", schema, fresh, err)
+	ref, fresh, err := d.Open("science", "lattice", 4, 1000, a)
+	if err != nil || !fresh {
+		t.Fatalf("fresh %v, %v", fresh, err)
 	}
 	attach := func() *Block {
 		view, err := arena.NewClient(2, mem.Of(memory)).View(ref)
@@ -43,21 +43,41 @@ func TestNextProcessFindsTheModulesState(t *testing.T) {
 	copy(first.Next(), "step 2, never")
 
 	a.Reclaim(7) // the process is dead
-	again, schema, fresh, err := d.Open("science", "lattice", 5, 900, a)
-	if err != nil || fresh || again != ref || schema != 4 {
-		t.Fatalf("%+v, schema %d, fresh %v, %v", again, schema, fresh, err)
+	again, fresh, err := d.Open("science", "lattice", 4, 900, a)
+	if err != nil || fresh || again != ref {
+		t.Fatalf("%+v, fresh %v, %v", again, fresh, err)
 	}
 	second := attach()
 	if !bytes.HasPrefix(second.Current(), []byte("step 1")) {
 		t.Errorf("successor finds %q", second.Current()[:16])
 	}
-	copy(second.Next(), "schema 5")
-	second.CommitAs(5)
-	if err := d.Migrated("science", "lattice", 5); err != nil {
+}
+
+func TestNextSchemaHasABlockOfItsOwn(t *testing.T) {
+	a, _ := newArena(2)
+	d := NewDirectory()
+	if _, ok := d.Find("m", "a", 1); ok {
+		t.Error("found what is not there")
+	}
+	old, _, err := d.Open("m", "a", 1, 100, a)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, schema, _, _ := d.Open("science", "lattice", 5, 1024, a); schema != 5 {
-		t.Errorf("schema %d after the migration", schema)
+	next, fresh, err := d.Open("m", "a", 2, 100, a)
+	if err != nil || !fresh || next == old {
+		t.Fatalf("%+v, fresh %v, %v", next, fresh, err)
+	}
+	if ref, ok := d.Find("m", "a", 1); !ok || ref != old {
+		t.Errorf("the old block: %+v, %v", ref, ok)
+	}
+	if err := d.Keep("m", func(e Entry) bool { return e.Schema == 2 }); err != nil {
+		t.Fatal(err)
+	}
+	if l := d.List(); len(l) != 1 || l[0].Ref != next {
+		t.Errorf("left: %+v", l)
+	}
+	if s := a.Stats(); s.Blocks != 1 {
+		t.Errorf("%d blocks", s.Blocks)
 	}
 }
 
@@ -65,7 +85,7 @@ func TestDirectoryRefusesWhatDoesNotFit(t *testing.T) {
 	a, _ := newArena(2)
 	other, _ := newArena(3)
 	d := NewDirectory()
-	if _, _, _, err := d.Open("m", "a", 1, 100, a); err != nil {
+	if _, _, err := d.Open("m", "a", 1, 100, a); err != nil {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct {
@@ -80,23 +100,17 @@ func TestDirectoryRefusesWhatDoesNotFit(t *testing.T) {
 		"more than is left": {"b", 520_000, a, arena.ErrFull},
 		"size that wraps":   {"b", math.MaxUint64, a, arena.ErrTooLarge},
 	} {
-		if _, _, _, err := d.Open("m", c.name, 1, c.bytes, c.a); !errors.Is(err, c.want) {
+		if _, _, err := d.Open("m", c.name, 1, c.bytes, c.a); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 	}
 	for i := 1; i < MaxBlocks; i++ {
-		if _, _, _, err := d.Open("m", fmt.Sprint("block-", i), 1, 0, a); err != nil {
+		if _, _, err := d.Open("m", fmt.Sprint("block-", i), 1, 0, a); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, _, _, err := d.Open("m", "one-more", 1, 0, a); !errors.Is(err, ErrTooMany) {
+	if _, _, err := d.Open("m", "one-more", 1, 0, a); !errors.Is(err, ErrTooMany) {
 		t.Errorf("block %d: %v", MaxBlocks+1, err)
-	}
-	if err := d.Migrated("m", "x", 1); !errors.Is(err, ErrUnknown) {
-		t.Error(err)
-	}
-	if err := d.Forget("n", "a"); !errors.Is(err, ErrUnknown) {
-		t.Error(err)
 	}
 }
 
@@ -105,7 +119,7 @@ func TestDroppedStateLeavesNothing(t *testing.T) {
 	d := NewDirectory()
 	for _, module := range []string{"b", "a"} {
 		for _, name := range []string{"y", "x"} {
-			if _, _, _, err := d.Open(module, name, 1, 100, a); err != nil {
+			if _, _, err := d.Open(module, name, 1, 100, a); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -117,7 +131,7 @@ func TestDroppedStateLeavesNothing(t *testing.T) {
 	if got != "a/x 128 a/y 128 b/x 128 b/y 128 " {
 		t.Errorf("list: %s", got)
 	}
-	if err := errors.Join(d.Drop("a"), d.Drop("never"), d.Forget("b", "x"), d.Forget("b", "y")); err != nil {
+	if err := errors.Join(d.Drop("a"), d.Drop("never"), d.Keep("never", nil), d.Keep("b", func(Entry) bool { return false })); err != nil {
 		t.Error(err)
 	}
 	if left := d.List(); len(left) != 0 {
@@ -133,16 +147,16 @@ func TestDroppedStateLeavesNothing(t *testing.T) {
 func TestHostNeverReadsTheHeader(t *testing.T) {
 	a, memory := newArena(2)
 	d := NewDirectory()
-	ref, _, _, err := d.Open("m", "a", 1, 100, a)
+	ref, _, err := d.Open("m", "a", 1, 100, a)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i := range memory {
 		memory[i] = 0xff
 	}
-	again, schema, fresh, err := d.Open("m", "a", 1, 128, a)
-	if err != nil || again != ref || schema != 1 || fresh {
-		t.Errorf("%+v, schema %d, fresh %v, %v", again, schema, fresh, err)
+	again, fresh, err := d.Open("m", "a", 1, 128, a)
+	if err != nil || again != ref || fresh {
+		t.Errorf("%+v, fresh %v, %v", again, fresh, err)
 	}
 	if e := d.List()[0]; e.Schema != 1 || e.Bytes != 128 {
 		t.Errorf("%+v", e)

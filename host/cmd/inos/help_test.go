@@ -76,6 +76,20 @@ func TestHelpReadsAsItDid(t *testing.T) {
 	golden(t, "help.golden", all.Bytes())
 }
 
+func TestHelpIsFoldedByParagraphs(t *testing.T) {
+	long := strings.Repeat("ninechars ", 9)
+	for text, want := range map[string]string{
+		"short\nlines\n\nstay": "short\nlines\n\nstay",
+		long + "\nand more":    strings.TrimSpace(long[:80]) + "\nninechars and more",
+		long + "\n  indented":  strings.TrimSpace(long[:80]) + "\nninechars\n  indented",
+		long + "\n\nnext":      strings.TrimSpace(long[:80]) + "\nninechars\n\nnext",
+	} {
+		if got := fold(strings.ReplaceAll(text, " \n", "\n")); got != want {
+			t.Errorf("%q became\n%s\nwant\n%s", text, got, want)
+		}
+	}
+}
+
 func golden(t *testing.T, name string, got []byte) {
 	t.Helper()
 	path := filepath.Join("testdata", name)
@@ -99,7 +113,8 @@ func TestBadCommandLinesAreUsageErrors(t *testing.T) {
 		"bogus", "plugin bogus", "job run", "job show a b", "job list --limit x", "job list --limit 0", "job run x --budget -1",
 		"job run x --deadline soon", "job run x --deadline -1s", "--bogus", "store put", "store put -", "run x", "run --segment much", "run --log-level loud",
 		"doctor --segment much", "plugin new", "store rm", "plugin new Greet", "job run x --priority urgent", "job run x --param name", "job run x --param =1", "job show what", "job cancel 1g",
-		"run --plugins /does/not/exist",
+		"run --plugins /does/not/exist", "events --limit -1", "events --since x", "job run x --wait", "job run x --durable --out f", "job wait what",
+		"job result what", "job forgive abc", "job forgive not-hex-at-all",
 	} {
 		inos(t, append(strings.Fields(line), "--home", home)...).wants(t, exitUsage, "inos: ", "--help")
 	}
@@ -110,6 +125,9 @@ func TestWhatIsMissingOrTooMuchIsNamed(t *testing.T) {
 		"job run":        "name the CAPABILITY\n      see inos job run --help",
 		"job show":       "name the ID",
 		"plugin info":    "give a NAME",
+		"plugin swap":    "give a NAME",
+		"job result":     "name the ID",
+		"job forgive":    "name the DIGEST",
 		"store rm":       "give a NAME",
 		"store put":      "name the FILE",
 		"job show a b":   `"b" is one too many for inos job show`,
@@ -125,7 +143,8 @@ func TestCommandsWithoutANodeSayHowToStartOne(t *testing.T) {
 	home := privateDir(t)
 	for _, line := range []string{
 		"plugin list", "plugin info x", "capability list", "job list", "job show 1", "job cancel 1", "job run x", "store ls", "store put /dev/null",
-		"store get x", "store stat x", "store verify x", "store rm x", "segment show", "tour",
+		"plugin swap x", "plugin rollback x", "plugin pin x", "plugin unpin x", "plugin drain x", "plugin undrain x", "plugin history x",
+		"events", "events --follow", "job run x --durable", "job wait 1", "job result 1", "job quarantine", "job forgive abcdef", "store get x", "store stat x", "store verify x", "store rm x", "segment show", "tour",
 	} {
 		inos(t, append(strings.Fields(line), "--home", home)...).wants(t, exitNotRunning, "inos run")
 	}

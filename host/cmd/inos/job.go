@@ -14,9 +14,10 @@ func (a *app) jobCommand() *cobra.Command {
 	return group(&cobra.Command{
 		Use:     "job",
 		Short:   "Run jobs, and see or cancel those of others",
-		Long:    "Run a job on the node, list the jobs under way and the last ones that ended, look at one, or cancel it.",
-		Example: "  inos job run storage.list\n  inos job list\n  inos job cancel 3f21c09a7be4",
-	}, a.jobRunCommand(), a.jobListCommand(), a.jobShowCommand(), a.jobCancelCommand())
+		Long:    "Run a job on the node, list the jobs under way and the last ones that ended, look at one, or cancel it. Durable jobs survive the node: hand one over, and fetch its result later.",
+		Example: "  inos job run storage.list\n  inos job list\n  inos job cancel 3f21c09a7be4\n  inos job run storage.list --durable\n  inos job result 3f21c09a7be4",
+	}, a.jobRunCommand(), a.jobListCommand(), a.jobShowCommand(), a.jobCancelCommand(),
+		a.jobWaitCommand(), a.jobResultCommand(), a.jobQuarantineCommand(), a.jobForgiveCommand())
 }
 
 func (a *app) jobListCommand() *cobra.Command {
@@ -24,7 +25,7 @@ func (a *app) jobListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "list",
 		Short:   "List the jobs under way and the last that ended",
-		Long:    "List the jobs under way and the last that ended, the newest first. A node forgets jobs that ended long ago.",
+		Long:    "List the jobs under way and the last that ended, the newest first. A node forgets jobs that ended long ago; durable ones are kept until their result is discarded, for a day at most.",
 		Example: "  inos job list\n  inos job list --limit 10 --json",
 		Args:    operands,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -49,15 +50,23 @@ func (a *app) showJobs(jobs api.Jobs) {
 		fmt.Fprintln(a.out, "The node has had no jobs yet.")
 		return
 	}
-	t := newTable(a.out, "STATE", "JOB", "CAPABILITY", "STATE", "DONE", "TOOK", "IN", "OUT", "COST", "SUBMITTED")
+	t := newTable(a.out, "STATE", "JOB", "KIND", "CAPABILITY", "STATE", "DONE", "TOOK", "IN", "OUT", "COST", "SUBMITTED")
 	for _, j := range jobs.Jobs {
-		t.row(j.ID, j.Capability, j.State, share(j.Done, j.Total), units.Duration(time.Duration(j.TookNs)),
+		t.row(j.ID, kind(j), j.Capability, j.State, share(j.Done, j.Total), units.Duration(time.Duration(j.TookNs)),
 			units.Size(j.InBytes), units.Size(j.OutBytes), j.Cost, j.Submitted.Local().Format(time.DateTime))
 	}
 	t.end()
 	if more := jobs.Known - len(jobs.Jobs); more > 0 {
 		fmt.Fprintf(a.out, "and %d more; see --limit\n", more)
 	}
+}
+
+// kind marks jobs that are durable.
+func kind(j api.Job) string {
+	if j.Durable {
+		return "durable"
+	}
+	return ""
 }
 
 // share is how much of a job is done, as its handler says.
@@ -93,14 +102,24 @@ func (a *app) jobShowCommand() *cobra.Command {
 func (a *app) showJob(j api.Job) {
 	t := newList(a.out)
 	t.pair("job", j.ID)
-	t.pair("capability", j.Capability+" of "+j.Module)
+	capability := j.Capability
+	if j.Module != "" {
+		capability += " of " + j.Module
+	}
+	t.pair("capability", capability)
+	t.pair("kind", kind(j))
+	t.pair("key", j.Key)
 	t.pair("state", j.State)
 	if j.Error != nil {
 		t.pair("why", j.Error.Message)
 		t.pair("what to do", j.Error.Hint)
 	}
 	t.pair("submitted", j.Submitted.Local().Format(time.DateTime))
+	t.pair("deadline", moment(j.Deadline))
 	t.pair("took", units.Duration(time.Duration(j.TookNs)))
+	if j.Durable && j.Over() {
+		t.pair("result", "inos job result "+j.ID+"; kept until "+moment(j.Expires))
+	}
 	t.pair("done", share(j.Done, j.Total))
 	t.pair("priority", j.Priority)
 	t.pair("attempts", fmt.Sprint(j.Attempts))
@@ -112,6 +131,14 @@ func (a *app) showJob(j api.Job) {
 	t.pair("cost", fmt.Sprintf("%d micro-credits", j.Cost))
 	t.pair("on behalf of", j.Parent)
 	t.end()
+}
+
+// moment is a time as a person reads it, empty for none.
+func moment(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.Local().Format(time.DateTime)
 }
 
 func (a *app) jobCancelCommand() *cobra.Command {

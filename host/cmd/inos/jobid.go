@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"math"
 	"strconv"
 	"strings"
 
@@ -17,7 +16,7 @@ func (a *app) withJob(ctx context.Context, text string, f func(*api.Client, stri
 		return usagef("%q is not the number of a job; see inos job list", text)
 	}
 	return a.withNode(func(c *api.Client) error {
-		jobs, err := c.Jobs(ctx, math.MaxInt32)
+		jobs, err := c.JobsLike(ctx, text, maxNamed+1)
 		if err != nil {
 			return err
 		}

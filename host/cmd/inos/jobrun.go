@@ -2,23 +2,21 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"inos/host/api"
-	"inos/host/cmd/inos/internal/units"
 	"inos/protocols/compute/v1"
 )
 
 func (a *app) jobRunCommand() *cobra.Command {
 	var r api.RunRequest
 	var in, out string
+	var durable, wait bool
 	cmd := &cobra.Command{
 		Use:   "run CAPABILITY",
 		Short: "Run a job and wait for what comes of it",
@@ -29,11 +27,19 @@ before. With --json, how the job ended is printed as JSON: on standard output
 when --out names a file, and on standard error when the job's own output goes to
 standard output.
 
+With --durable, the command hands the job over, prints its number and returns: it
+and its input are on the node's disk then, it runs in the background, whatever
+happens to the node or to the command, and inos job result gives what came of it.
+With --wait too, the command waits for that and writes it to --out; interrupting it
+ends the waiting alone. Run again with the same --key, it finds the job that has the
+key already.
+
 Parameters are checked against what the capability takes: see inos plugin info.`,
 		Example: `  inos job run storage.list
   inos job run storage.put --param name=notes --in notes.txt
   inos job run storage.get --param name=notes --out notes.txt --deadline 30s --json
-  tar c . | inos job run storage.put --param name=backup --in -`,
+  tar c . | inos job run storage.put --param name=backup --in -
+  inos job run storage.put --param name=notes --in notes.txt --durable --key notes-1`,
 		Args: operands,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r.Capability = args[0]
@@ -43,7 +49,26 @@ Parameters are checked against what the capability takes: see inos plugin info.`
 			if err := checkRequest(r); err != nil {
 				return err
 			}
-			return a.withNode(func(c *api.Client) error { return a.runJob(cmd.Context(), c, r, in, out) })
+			switch {
+			case wait && !durable:
+				return usagef("--wait is for --durable: without it the command waits anyway")
+			case durable && !wait && cmd.Flags().Changed("out"):
+				return usagef("--out needs --wait; or use inos job result later")
+			}
+			return a.withNode(func(c *api.Client) error {
+				if in != "" {
+					f, size, err := a.openInput(in)
+					if err != nil {
+						return err
+					}
+					defer f.Close()
+					r.Input, r.Size = f, size
+				}
+				if durable {
+					return a.runDurable(cmd.Context(), c, r, out, wait)
+				}
+				return a.runJob(cmd.Context(), c, r, out)
+			})
 		},
 	}
 	flags := cmd.Flags()
@@ -53,7 +78,9 @@ Parameters are checked against what the capability takes: see inos plugin info.`
 	flags.DurationVar(&r.Deadline, "deadline", 0, "how long the job may take, as 1m30s (default as long as its capability allows)")
 	flags.Uint64Var(&r.Budget, "budget", 0, "micro-credits that it may cost (default no bound)")
 	flags.StringVar(&r.Priority, "priority", "", "low, normal, high, critical or emergency (default normal)")
-	flags.StringVar(&r.Key, "key", "", "refuse the job while another with this key is under way")
+	flags.StringVar(&r.Key, "key", "", "refuse the job while another with this key is under way; with --durable, find that one")
+	flags.BoolVar(&durable, "durable", false, "hand the job over: it survives the node, and its result is kept")
+	flags.BoolVar(&wait, "wait", false, "with --durable: wait for the result and write it to --out")
 	return cmd
 }
 
@@ -70,15 +97,7 @@ func checkRequest(r api.RunRequest) error {
 	return nil
 }
 
-func (a *app) runJob(ctx context.Context, c *api.Client, r api.RunRequest, in, out string) error {
-	if in != "" {
-		f, size, err := a.openInput(in)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		r.Input, r.Size = f, size
-	}
+func (a *app) runJob(ctx context.Context, c *api.Client, r api.RunRequest, out string) error {
 	dst, err := a.createOutput(out)
 	if err != nil {
 		return err
@@ -89,19 +108,7 @@ func (a *app) runJob(ctx context.Context, c *api.Client, r api.RunRequest, in, o
 	if err == nil {
 		err = dst.commit()
 	}
-	report := a.err
-	if out != "-" {
-		report = a.out
-	}
-	if a.json {
-		return errors.Join(err, printJSON(report, res))
-	}
-	if err == nil && isTerminal(a.err) {
-		took := time.Duration(res.Metrics.WallTimeNs)
-		fmt.Fprintf(a.err, "job %s: %s in %s, %s in, %s out, cost %d\n",
-			res.Job, res.Status, units.Duration(took), units.Size(res.Metrics.InputBytes), units.Size(res.Bytes), res.Cost)
-	}
-	return err
+	return a.report(res, out, err)
 }
 
 // whole makes sure that in, of a known size, had not more to give: a file that

@@ -58,6 +58,20 @@ func (o *output) commit() error {
 	return err
 }
 
+// syncFile writes a file and the folder it is in to the disk.
+func syncFile(name string) error {
+	for _, path := range []string{name, filepath.Dir(name)} {
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // discard removes a file that was not committed.
 func (o *output) discard() {
 	if o.file == nil {

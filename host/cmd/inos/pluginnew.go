@@ -51,7 +51,7 @@ folder, unless --inos names them.`,
 				fmt.Fprintf(a.out, "%s is in %s. Try it:\n\n", p.Name, dir)
 				fmt.Fprintf(a.out, "  cd %s\n  go test ./...\n  go build -o %s .\n", dir, p.Name)
 				fmt.Fprintf(a.out, "  mkdir -p %s && cp %s %s/\n\n", plugins, p.Name, plugins)
-				fmt.Fprintf(a.out, "A node reads its plugins folder at its start only: restart the one that runs, or\nstart it with inos run. Then:\n\n")
+				fmt.Fprintf(a.out, "A node that runs takes it into service by itself; inos run starts one. Then:\n\n")
 				fmt.Fprintf(a.out, "  inos job run %s --param name=Ada\n", p.Capability())
 			})
 		},

@@ -67,8 +67,8 @@ func (a *app) command() *cobra.Command {
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.home, "home", "", "folder of the node (default INOS_HOME, or inos under the XDG state folder)")
 	flags.BoolVar(&a.json, "json", false, "print data as JSON")
-	root.AddCommand(a.runCommand(), a.pluginCommand(), a.capabilityCommand(), a.jobCommand(), a.storeCommand(),
-		a.segmentCommand(), a.doctorCommand(), a.tourCommand(), a.versionCommand())
+	root.AddCommand(a.runCommand(), a.pluginCommand(), a.eventsCommand(), a.capabilityCommand(), a.jobCommand(),
+		a.storeCommand(), a.segmentCommand(), a.doctorCommand(), a.tourCommand(), a.versionCommand())
 	foldAll(root)
 	root.SetIn(a.in)
 	root.SetOut(a.out)
@@ -107,6 +107,9 @@ func (a *app) complain(cmd *cobra.Command, err error) {
 	}
 	var known *wire.Error
 	var usage usageError
+	if full := api.Exhausted(err); full != nil { // a disk of this side's, for instance
+		err = full
+	}
 	switch {
 	case errors.As(err, &known):
 		shown := wire.AsError(err)
@@ -126,21 +129,42 @@ const helpWidth = 84
 
 // foldAll breaks the long lines of every command's help.
 func foldAll(c *cobra.Command) {
+	c.Long = fold(c.Long)
+	for _, child := range c.Commands() {
+		foldAll(child)
+	}
+}
+
+// fold breaks the long lines of a text. What is left of one goes into the next line
+// of its paragraph; lines that are indented stand alone.
+func fold(text string) string {
 	var lines []string
-	for line := range strings.SplitSeq(c.Long, "\n") {
+	rest := ""
+	for line := range strings.SplitSeq(text, "\n") {
+		switch {
+		case rest == "":
+		case line == "" || line[0] == ' ':
+			lines = append(lines, rest)
+		default:
+			line = rest + " " + line
+		}
+		rest = ""
 		for len(line) > helpWidth {
 			i := strings.LastIndexByte(line[:helpWidth+1], ' ')
 			if i <= 0 {
 				break
 			}
 			lines, line = append(lines, line[:i]), line[i+1:]
+			rest = line
 		}
-		lines = append(lines, line)
+		if rest == "" {
+			lines = append(lines, line)
+		}
 	}
-	c.Long = strings.Join(lines, "\n")
-	for _, child := range c.Commands() {
-		foldAll(child)
+	if rest != "" {
+		lines = append(lines, rest)
 	}
+	return strings.Join(lines, "\n")
 }
 
 // homeDir returns the home folder that the command is about.

@@ -38,8 +38,10 @@ func (a *app) runCommand() *cobra.Command {
 		Long: `Start a node: make the shared memory, start every plugin of the plugins folder,
 listen on a socket in the home folder, and stay up. A file that is no plugin, or
 one that cannot start, is refused and named; the node goes on without it. The
-folder is read at the start only. A folder that --plugins names must exist; that
-in the home folder is made.
+folder is followed from then on: a plugin that comes into it is taken into service,
+a new version of one is exchanged for the old while jobs go on, and one that goes is
+taken out. A folder that --plugins names must exist; that in the home folder is
+made.
 
 The first interrupt stops the node: jobs get a moment to end, plugins are told to
 stop. A second one ends the process at once, and the plugins with it.`,

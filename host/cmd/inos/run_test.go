@@ -42,7 +42,7 @@ func TestNodeWithoutPluginsAnswers(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(plugins, "late"), nil, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	r.inos(t, "store", "ls").wants(t, exitNotFound, "late lies in the folder but came after the start: restart the node")
+	r.inos(t, "store", "ls").wants(t, exitNotFound, "notes.txt is refused: see inos plugin list")
 	r.inos(t, "segment", "show", "--regions").wants(t, exitOK, "16 MiB in all", "commons", "registry")
 	r.inos(t, "tour").wants(t, exitFailed, "notes.txt")
 	inos(t, "run", "--home", r.home, "--plugins", plugins, "--log-level", "off").wants(t, exitFailed, "another node", "--home")
@@ -58,7 +58,7 @@ func TestPluginsFolderThatIsNamedMustExist(t *testing.T) {
 		t.Errorf("it was made: %v", err)
 	}
 	inos(t, append(args, "--plugins", os.DevNull)...).wants(t, exitUsage, "not a folder")
-	inos(t, args...).wants(t, exitOK, filepath.Join(home, "plugins"), "Copy programs", "at its start only")
+	inos(t, args...).wants(t, exitOK, filepath.Join(home, "plugins"), "Copy programs", "as they come")
 }
 
 func TestRunOnceStopsAndTellsHowTheTourWas(t *testing.T) {
@@ -115,7 +115,7 @@ func TestDoctorFailsOnAHomeOpenToOthers(t *testing.T) {
 
 func TestPluginNewSaysHowToGoOn(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "greet")
-	inos(t, "plugin", "new", "greet", "--dir", dir).wants(t, exitOK, "go build", "greet.hello", "cp greet ", "restart")
+	inos(t, "plugin", "new", "greet", "--dir", dir).wants(t, exitOK, "go build", "greet.hello", "cp greet ", "by itself")
 	inos(t, "plugin", "new", "greet", "--dir", dir).wants(t, exitFailed, "not empty")
 	inos(t, "plugin", "new", "Greet", "--dir", dir+"2").wants(t, exitUsage, "small letters")
 	inos(t, "plugin", "new", "greet", "--dir", dir+"2", "--inos", t.TempDir()).wants(t, exitFailed, "--inos")

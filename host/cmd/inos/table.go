@@ -57,7 +57,8 @@ func (t *table) end() { t.w.Flush() }
 // words without a colour get the code for none, so that columns stay aligned.
 var colours = map[string]string{
 	"ok": "32", "success": "32", "serving": "32", "healthy": "32",
-	"warn": "33", "starting": "33", "restarting": "33", "waiting": "33", "skipped": "33", "degraded": "33",
+	"rolled back": "31", "served": "32", "quarantined": "31", "suspected": "33",
+	"warn": "33", "starting": "33", "held": "33", "restarting": "33", "waiting": "33", "skipped": "33", "degraded": "33",
 	"fail": "31", "failed": "31", "refused": "31", "stopped": "31", "timeout": "31",
 }
 

@@ -48,3 +48,25 @@ func Start(t testing.TB, p *sdk.Plugin, settings map[string]string) {
 		}
 	})
 }
+
+// Upgrade starts old, calls use, which runs its jobs, and then has next take over as
+// a node does: old is frozen, next adopts its state and is started, and old is
+// stopped. Run works on next until the test ends. Settings are as with Start. It
+// fails the test when a step does.
+func Upgrade(t testing.TB, old, next *sdk.Plugin, settings map[string]string, use func()) {
+	t.Helper()
+	first, err := old.TryPlugin(t.Context(), t.TempDir(), settings)
+	if err != nil {
+		t.Fatalf("sdktest: starting %s %s: %v", old.Name, old.Version, err)
+	}
+	use()
+	second, err := first.Upgrade(t.Context(), next)
+	if err != nil {
+		t.Fatalf("sdktest: upgrading %s from %s to %s: %v", old.Name, old.Version, next.Version, err)
+	}
+	t.Cleanup(func() {
+		if err := second.Stop(context.WithoutCancel(t.Context())); err != nil {
+			t.Errorf("sdktest: stopping %s %s: %v", next.Name, next.Version, err)
+		}
+	})
+}

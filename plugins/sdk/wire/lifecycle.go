@@ -15,8 +15,8 @@ type Command struct {
 	Body      CommandBody
 }
 
-// CommandBody is Describe, Configuration, Start, Health, Freeze, Adoption, Drain
-// or Stop.
+// CommandBody is Describe, Configuration, Start, Health, Freeze, Thaw, Adoption,
+// Drain or Stop.
 type CommandBody interface {
 	write(w *writer, s system.LifecycleCommand)
 }
@@ -28,12 +28,15 @@ type (
 	Start struct{}
 	// Health asks for a Heartbeat.
 	Health struct{}
-	// Freeze says to finish running jobs, commit all state, and take no more.
+	// Freeze says to finish running jobs, commit all state, take no more and hold
+	// still until Thaw or Stop.
 	Freeze struct{}
 	// Drain says to finish the jobs that were taken, then idle.
 	Drain struct{}
 	// Stop says to end the process.
 	Stop struct{}
+	// Thaw says to go on after Freeze.
+	Thaw struct{}
 )
 
 // Configuration tells a plugin who it is and what it may do. Sizes are those of
@@ -120,6 +123,7 @@ func (Health) write(_ *writer, s system.LifecycleCommand)   { s.Body().SetHealth
 func (Freeze) write(_ *writer, s system.LifecycleCommand)   { s.Body().SetFreeze() }
 func (Drain) write(_ *writer, s system.LifecycleCommand)    { s.Body().SetDrain() }
 func (Stop) write(_ *writer, s system.LifecycleCommand)     { s.Body().SetStop() }
+func (Thaw) write(_ *writer, s system.LifecycleCommand)     { s.Body().SetThaw() }
 
 func (c Configuration) write(w *writer, s system.LifecycleCommand) {
 	writeStruct(w, "configure", s.Body().NewConfigure, writeConfiguration, c)
@@ -159,6 +163,8 @@ func readCommand(r *reader, s system.LifecycleCommand) Command {
 		c.Body = Drain{}
 	case system.LifecycleCommand_body_Which_stop:
 		c.Body = Stop{}
+	case system.LifecycleCommand_body_Which_thaw:
+		c.Body = Thaw{}
 	default:
 		r.fail("body", "%d is no command that this build knows", b.Which())
 	}

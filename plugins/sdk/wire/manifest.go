@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"capnproto.org/go/capnp/v3"
 	"math"
 	"math/bits"
 	"time"
@@ -64,7 +65,10 @@ type Resources struct {
 	Arena                         uint64 // of a private arena that it wants
 	GPUMemory                     uint64
 	IOIntensive, NetworkIntensive bool
-	Exclusive                     []string // devices or ports that one process alone may hold
+	// Exclusive names devices, ports or files that one process alone may hold, in
+	// printable characters: "port 8080", "/dev/ttyUSB0". When a plugin with any is
+	// replaced, the old process lets go and ends before the new one starts.
+	Exclusive []string
 }
 
 // StateSpec declares a block of memory that outlives the process.
@@ -72,6 +76,9 @@ type StateSpec struct {
 	Name     string
 	Schema   uint32 // version of what is in it
 	MaxBytes uint64
+	// Adopts are the schemas of earlier versions of the module that this one can
+	// take over, besides its own.
+	Adopts []uint32
 }
 
 // CostModel is the price of a job in micro-credits.
@@ -266,8 +273,12 @@ func writeStateSpec(w *writer, s system.StateSpec, v StateSpec) {
 	w.text("name", s.SetName, v.Name, maxName)
 	s.SetSchema(v.Schema)
 	s.SetMaxBytes(v.MaxBytes)
+	writeEach(w, "adopts", s.NewAdopts, maxList, capnp.UInt32List.Set, v.Adopts)
 }
 
 func readStateSpec(r *reader, s system.StateSpec) StateSpec {
-	return StateSpec{Name: r.text("name", s.NameBytes, maxName), Schema: s.Schema(), MaxBytes: s.MaxBytes()}
+	return StateSpec{
+		Name: r.text("name", s.NameBytes, maxName), Schema: s.Schema(), MaxBytes: s.MaxBytes(),
+		Adopts: readEach(r, "adopts", s.Adopts, maxList, capnp.UInt32List.At),
+	}
 }

@@ -27,7 +27,7 @@ func sound() *Manifest {
 		},
 		Dependencies: []Dependency{{Module: "index"}, {Module: "cache", Min: Version{1, 0, 0}, Max: Version{1, 0, 0}, Alternatives: []string{"ram"}}},
 		Needs:        []system.Grant{system.Grant_state},
-		State:        []StateSpec{{"index", 1, 4096}},
+		State:        []StateSpec{{Name: "index", Schema: 2, MaxBytes: 4096, Adopts: []uint32{1}}},
 		SelfTest:     "storage.selftest",
 	}
 }

@@ -85,7 +85,7 @@ var (
 			CPUCores: 1, Memory: 2, Arena: 3, GPUMemory: 4, IOIntensive: true, NetworkIntensive: true, Exclusive: []string{"/dev/x"},
 		},
 		Needs: []system.Grant{system.Grant_spawn}, Cost: CostModel{1, 2, 3}, Concurrency: 4,
-		State: []StateSpec{{"index", 1, 4096}}, SelfTest: "storage.selftest",
+		State: []StateSpec{{"index", 2, 4096, []uint32{1}}}, SelfTest: "storage.selftest",
 	}
 )
 

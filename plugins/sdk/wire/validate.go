@@ -4,6 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"inos/protocols/system/v1"
 )
@@ -58,6 +62,10 @@ func (m *Manifest) Validate() error {
 		if s.MaxBytes == 0 {
 			p.add("state block %q: say how many bytes it may have", s.Name)
 		}
+		p.count("schemas that state block "+s.Name+" adopts", len(s.Adopts), maxStates)
+		if slices.Contains(s.Adopts, s.Schema) {
+			p.add("state block %q: schema %d is its own; adopts is for others", s.Name, s.Schema)
+		}
 	}
 	distinct(p, "need", m.Needs, system.Grant.String)
 	for _, g := range m.Needs {
@@ -65,8 +73,12 @@ func (m *Manifest) Validate() error {
 			p.add("needs: there is no grant %d", uint16(g))
 		}
 	}
+	distinct(p, "exclusive resource", m.Resources.Exclusive, func(e string) string { return e })
 	for _, e := range m.Resources.Exclusive {
 		p.length("exclusive resource", e, maxName)
+		if e == "" || !utf8.ValidString(e) || strings.ContainsFunc(e, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			p.add("exclusive resource %q: name it in printable characters", e)
+		}
 	}
 	m.validateSelfTest(p)
 	return p.join()

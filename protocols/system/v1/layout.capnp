@@ -9,7 +9,7 @@ $Go.import("inos/protocols/system/v1");
 # ---- versions ---------------------------------------------------------------
 
 const abiMajor :UInt16 = 1;   # differs: the plugin is refused
-const abiMinor :UInt16 = 0;   # the host serves every minor up to its own
+const abiMinor :UInt16 = 1;   # the host serves every minor up to its own
 
 const segmentMagic :UInt64 = 0x494E4F5353454731;  # "INOSSEG1" read as a number
 const linkMagic :UInt64 = 0x494E4F534C4E4B31;     # "INOSLNK1"

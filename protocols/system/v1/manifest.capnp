@@ -91,6 +91,7 @@ struct StateSpec {
   name @0 :Text;
   schema @1 :UInt32;
   maxBytes @2 :UInt64;
+  adopts @3 :List(UInt32);             # schemas of earlier versions that it takes over; since ABI 1.1
 }
 
 enum Grant {

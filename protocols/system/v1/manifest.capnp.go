@@ -1271,12 +1271,12 @@ type StateSpec capnp.Struct
 const StateSpec_TypeID = 0xdd9d9b1956d7c1f6
 
 func NewStateSpec(s *capnp.Segment) (StateSpec, error) {
-	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 16, PointerCount: 1})
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 16, PointerCount: 2})
 	return StateSpec(st), err
 }
 
 func NewRootStateSpec(s *capnp.Segment) (StateSpec, error) {
-	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 16, PointerCount: 1})
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 16, PointerCount: 2})
 	return StateSpec(st), err
 }
 
@@ -1346,12 +1346,36 @@ func (s StateSpec) SetMaxBytes(v uint64) {
 	capnp.Struct(s).SetUint64(8, v)
 }
 
+func (s StateSpec) Adopts() (capnp.UInt32List, error) {
+	p, err := capnp.Struct(s).Ptr(1)
+	return capnp.UInt32List(p.List()), err
+}
+
+func (s StateSpec) HasAdopts() bool {
+	return capnp.Struct(s).HasPtr(1)
+}
+
+func (s StateSpec) SetAdopts(v capnp.UInt32List) error {
+	return capnp.Struct(s).SetPtr(1, v.ToPtr())
+}
+
+// NewAdopts sets the adopts field to a newly
+// allocated capnp.UInt32List, preferring placement in s's segment.
+func (s StateSpec) NewAdopts(n int32) (capnp.UInt32List, error) {
+	l, err := capnp.NewUInt32List(capnp.Struct(s).Segment(), n)
+	if err != nil {
+		return capnp.UInt32List{}, err
+	}
+	err = capnp.Struct(s).SetPtr(1, l.ToPtr())
+	return l, err
+}
+
 // StateSpec_List is a list of StateSpec.
 type StateSpec_List = capnp.StructList[StateSpec]
 
 // NewStateSpec creates a new list of StateSpec.
 func NewStateSpec_List(s *capnp.Segment, sz int32) (StateSpec_List, error) {
-	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 16, PointerCount: 1}, sz)
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 16, PointerCount: 2}, sz)
 	return capnp.StructList[StateSpec](l), err
 }
 

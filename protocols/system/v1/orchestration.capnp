@@ -16,10 +16,11 @@ struct LifecycleCommand {
     configure @4 :Configuration;
     start @5 :Void;
     health @6 :Void;
-    freeze @7 :Void;                   # finish running jobs, commit state, take no more
+    freeze @7 :Void;                   # finish running jobs, commit state, take no more, hold still
     adopt @8 :Adoption;                # take over the predecessor's state blocks
     drain @9 :Void;                    # finish what was taken, then idle
     stop @10 :Void;
+    thaw @11 :Void;                    # go on after freeze; since ABI 1.1
   }
 }
 

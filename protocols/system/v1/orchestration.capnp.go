@@ -22,10 +22,11 @@ const (
 	LifecycleCommand_body_Which_adopt     LifecycleCommand_body_Which = 5
 	LifecycleCommand_body_Which_drain     LifecycleCommand_body_Which = 6
 	LifecycleCommand_body_Which_stop      LifecycleCommand_body_Which = 7
+	LifecycleCommand_body_Which_thaw      LifecycleCommand_body_Which = 8
 )
 
 func (w LifecycleCommand_body_Which) String() string {
-	const s = "describeconfigurestarthealthfreezeadoptdrainstop"
+	const s = "describeconfigurestarthealthfreezeadoptdrainstopthaw"
 	switch w {
 	case LifecycleCommand_body_Which_describe:
 		return s[0:8]
@@ -43,6 +44,8 @@ func (w LifecycleCommand_body_Which) String() string {
 		return s[39:44]
 	case LifecycleCommand_body_Which_stop:
 		return s[44:48]
+	case LifecycleCommand_body_Which_thaw:
+		return s[48:52]
 
 	}
 	return "LifecycleCommand_body_Which(" + strconv.FormatUint(uint64(w), 10) + ")"
@@ -224,6 +227,11 @@ func (s LifecycleCommand_body) SetDrain() {
 
 func (s LifecycleCommand_body) SetStop() {
 	capnp.Struct(s).SetUint16(24, 7)
+
+}
+
+func (s LifecycleCommand_body) SetThaw() {
+	capnp.Struct(s).SetUint16(24, 8)
 
 }
 

@@ -1,5 +1,5 @@
 // Package doctor looks at the machine and says what stands in the way of a node:
-// features of the kernel, limits, memory, folders and their permissions, a GPU.
+// features of the kernel, limits and how they are kept, memory, folders and their permissions, a GPU.
 // It changes nothing but files and processes of its own, which are gone when it
 // returns.
 package doctor
@@ -41,6 +41,7 @@ func Examine(o Options) []Finding {
 		o.Root = os.DirFS("/")
 	}
 	list := []Finding{kernel(), sharedMemory(), deathWatch(), doorbell(), memory(o.Root, o.Segment), controlGroup(o.Root, o.Segment)}
+	list = append(list, enforcement(), openFiles())
 	list = append(list, limits()...)
 	return append(list, home(o.Home), policyFile(o.Home), executable(o.Home), temporary(os.TempDir()), plugins(o.Plugins), gpu(o.Root))
 }

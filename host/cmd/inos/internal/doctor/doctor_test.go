@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"errors"
 	"math"
 	"os"
 	"path/filepath"
@@ -9,6 +10,8 @@ import (
 	"testing/fstest"
 
 	"golang.org/x/sys/unix"
+
+	"inos/host/supervisor"
 )
 
 func expect(t *testing.T, f Finding, level Level, detail string) {
@@ -67,10 +70,28 @@ func TestControlGroupLimitIsFoundAtEveryLevel(t *testing.T) {
 }
 
 func TestLimitsAreJudged(t *testing.T) {
-	expect(t, judgeLimit("open files", unix.Rlimit{Cur: 64}, 1024, "raise it"), Warn, "64 allowed")
-	expect(t, judgeLimit("open files", unix.Rlimit{Cur: 4096}, 1024, "raise it"), OK, "4096")
-	expect(t, judgeLimit("open files", unix.Rlimit{Cur: unix.RLIM_INFINITY}, 1024, "raise it"), OK, "no limit")
+	expect(t, judgeLimit("processes", unix.Rlimit{Cur: 64}, 256, "raise it"), Warn, "64 allowed")
+	expect(t, judgeLimit("processes", unix.Rlimit{Cur: 4096}, 256, "raise it"), OK, "4096")
+	expect(t, judgeLimit("processes", unix.Rlimit{Cur: unix.RLIM_INFINITY}, 256, "raise it"), OK, "no limit")
 	expect(t, judgeLimit("locked memory", unix.Rlimit{Cur: 8 << 20}, 0, ""), OK, "8 MiB")
+}
+
+func TestOpenFilesMustSufficeForANode(t *testing.T) {
+	expect(t, judgeOpenFiles(64, errors.New("the limit of open files is 64")), Fail, "is 64")
+	expect(t, judgeOpenFiles(512, nil), Warn, "512 allowed")
+	expect(t, judgeOpenFiles(4096, nil), OK, "4096 allowed")
+	expect(t, judgeOpenFiles(supervisor.Unlimited, nil), OK, "no limit")
+}
+
+func TestLimitsThatTheKernelDoesNotKeepAreTold(t *testing.T) {
+	e := supervisor.Enforcement{
+		Memory: supervisor.GroupV2, CPU: supervisor.GroupV2, Processes: supervisor.GroupV1, Children: supervisor.GroupV2,
+	}
+	expect(t, judgeEnforcement(e, nil), OK, "memory: cgroup v2, CPU: cgroup v2, processes: cgroup v1")
+	e.CPU, e.Note = supervisor.Unbounded, "permission denied"
+	expect(t, judgeEnforcement(e, nil), Warn, "CPU: none")
+	expect(t, judgeEnforcement(e, nil), Warn, "permission denied")
+	expect(t, judgeEnforcement(e, errors.New("it stays")), Warn, "it stays")
 }
 
 func TestHomeMustBelongToTheUserAlone(t *testing.T) {
@@ -152,7 +173,7 @@ func TestExaminationOfThisMachineIsComplete(t *testing.T) {
 		}
 		seen[f.Check] = true
 	}
-	for _, check := range []string{"kernel", "shared memory", "pidfd", "eventfd"} {
+	for _, check := range []string{"kernel", "shared memory", "pidfd", "eventfd", "limits of plugins", "open files"} {
 		if !seen[check] {
 			t.Errorf("%s was not looked at", check)
 		}

@@ -115,7 +115,6 @@ func limits() []Finding {
 		enough   uint64
 		advice   string
 	}{
-		{"open files", unix.RLIMIT_NOFILE, 1024, "raise it with ulimit -n; a plugin takes about 10"},
 		{"processes", unix.RLIMIT_NPROC, 256, "raise it with ulimit -u; a plugin is one process of about 10 threads"},
 		{"locked memory", unix.RLIMIT_MEMLOCK, 0, ""},
 	} {

@@ -1,0 +1,508 @@
+package node
+
+import (
+	"cmp"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"inos/host/catalog"
+	"inos/host/events"
+	"inos/plugins/sdk/wire"
+)
+
+// The node keeps to what lies in the plugins folder. One goroutine, follow, looks
+// at the folder when the watcher says that it changed, has new files inspected,
+// and decides for each module which version is to serve. The decision follows
+// from the folder, the history and the operator's pins alone, so that it is the
+// same after a restart: the pinned version, else the highest of those in the
+// folder that were not rolled back, else the last that served. What it takes to
+// get there runs in goroutines of its own, one at a time for each module.
+
+// row is one file of the plugins folder and what is known of it. Guarded by
+// Node.mu.
+type row struct {
+	file     catalog.Candidate
+	busy     bool // it is being inspected
+	entry    catalog.Entry
+	manifest *wire.Manifest // nil when it never described itself
+	begun    begun          // the process that described itself, while nobody uses it
+	err      error          // why it does not serve, nil when nothing is wrong with it
+	stopped  bool           // err says why it was stopped after it had served
+	since    time.Time
+}
+
+// name is what an operator calls the file before its module is known.
+func (r *row) name() string {
+	if r.manifest != nil {
+		return r.manifest.Name
+	}
+	return r.file.Name
+}
+
+// removalGrace is how long a module goes on whose last file is gone: what looks
+// like a removal may be half of an exchange.
+const removalGrace = time.Second
+
+// arrivalPatience is how long a new module waits for files that are still being
+// inspected, so that which of two modules that exclude each other serves does not
+// depend on which was quicker to start.
+const arrivalPatience = time.Second
+
+// retryEvery is how often a refusal that is about other modules is looked at again.
+const retryEvery = 2 * time.Second
+
+// maxLaunches bounds the new files that are inspected at once.
+const maxLaunches = 8
+
+// follow keeps to the folder until the node closes. It closes settled when it has
+// nothing to do for the first time.
+func (n *Node) follow(settled chan<- struct{}) {
+	tick := time.NewTicker(retryEvery)
+	defer tick.Stop()
+	for {
+		n.lookAround()
+		if idle := n.decide(); idle && settled != nil && len(n.watcher.Settling()) == 0 {
+			close(settled)
+			settled = nil
+		}
+		select {
+		case <-n.watcher.Changes():
+		case <-n.poke:
+		case <-tick.C:
+		case <-n.ctx.Done():
+			return
+		}
+	}
+}
+
+// wake has follow look again.
+func (n *Node) wake() {
+	select {
+	case n.poke <- struct{}{}:
+	default:
+	}
+}
+
+// lookAround compares the folder with the rows and has what is new inspected.
+func (n *Node) lookAround() {
+	found := n.watcher.Snapshot()
+	settling := n.watcher.Settling()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	there := make(map[string]bool, len(found))
+	for _, name := range settling {
+		there[name] = true // it stays what it was until it is stable
+	}
+	for _, c := range found {
+		there[c.Name] = true
+		r := n.rows[c.Name]
+		if r != nil && (r.busy || r.file.Same(c)) {
+			continue
+		}
+		fresh := &row{file: c, since: time.Now(), busy: true}
+		if r != nil {
+			r.drop()
+		}
+		n.rows[c.Name] = fresh
+		n.tasks.Go(func() { n.inspect(fresh) })
+	}
+	for name, r := range n.rows {
+		if !there[name] && !r.busy {
+			r.drop()
+			delete(n.rows, name)
+		}
+	}
+}
+
+// drop ends the process that a row keeps. It does not wait.
+func (r *row) drop() {
+	if p := r.begun.proc; p != nil {
+		p.Kill("it is not to serve")
+		r.begun = begun{}
+	}
+}
+
+// inspect admits a file into the store and asks it what it is.
+func (n *Node) inspect(r *row) {
+	defer n.wake()
+	select {
+	case n.launches <- struct{}{}:
+		defer func() { <-n.launches }()
+	case <-n.ctx.Done():
+		return
+	}
+	from := time.Now()
+	event := events.Event{Module: r.file.Name, Step: events.Seen}
+	n.events.Append(event)
+	entry, err := n.store.Admit(r.file)
+	event.Digest = entry.Digest
+	var b begun
+	var manifest *wire.Manifest
+	if err == nil {
+		event.Step, event.Took = events.Admitted, time.Since(from)
+		n.events.Append(event)
+		manifest, b, err = n.know(entry)
+		if manifest != nil {
+			event.Module, event.Version = manifest.Name, manifest.Version.String()
+		}
+	}
+	if n.ctx.Err() != nil {
+		b.kill(errStopping)
+		return // the node stops: that says nothing about the plugin
+	}
+	if err != nil {
+		event.Step, event.Err, event.Took = events.Refused, err, time.Since(from)
+		n.events.Append(event)
+		n.log.Error("plugin refused", "file", r.file.Name, "error", err)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	r.busy, r.entry, r.manifest, r.begun, r.err = false, entry, manifest, b, err
+	if n.rows[r.file.Name] != r { // gone or exchanged meanwhile
+		r.drop()
+	}
+}
+
+// know finds out what a binary says of itself: from memory when it has said so
+// before, else by starting it. A process that was started is returned for use.
+func (n *Node) know(e catalog.Entry) (*wire.Manifest, begun, error) {
+	n.mu.Lock()
+	m := n.manifests[e.Path]
+	n.mu.Unlock()
+	if m != nil {
+		return m, begun{}, nil
+	}
+	from := time.Now()
+	// Which rule is the plugin's is known when it has said its name. Most are called
+	// like their file; for others begin starts a process with the right limits.
+	b, err := n.launch(n.ctx, e, limits(n.policy.For(e.Name)))
+	if err != nil {
+		return nil, begun{}, err
+	}
+	n.events.Append(events.Event{
+		Module: b.manifest.Name, Version: b.manifest.Version.String(), Digest: e.Digest,
+		Step: events.Launched, Took: time.Since(from),
+	})
+	n.mu.Lock()
+	n.manifests[e.Path] = b.manifest
+	n.mu.Unlock()
+	return b.manifest, b, nil
+}
+
+// decide compares what serves with what should, and sets right what differs. It
+// reports whether nothing is left to do.
+func (n *Node) decide() (idle bool) {
+	n.mu.Lock()
+	idle = true
+	names := make(map[string]bool)
+	for _, r := range n.rows {
+		if r.busy {
+			idle = false
+		}
+		if r.manifest != nil {
+			names[r.manifest.Name] = true
+		}
+	}
+	for name := range n.modules {
+		names[name] = true
+	}
+	for _, name := range n.history.Modules() {
+		names[name] = true
+	}
+	busy := !idle || len(n.watcher.Settling()) > 0
+	n.mu.Unlock()
+
+	newcomers := make(map[string]target)
+	for name := range names {
+		t, ok := n.target(name)
+		m := n.moduleOrNil(name)
+		n.spare(name, t, m)
+		switch {
+		case !ok && m != nil && !busy:
+			idle = n.remove(m) && idle
+		case !ok:
+		case m == nil:
+			newcomers[name] = t
+		default:
+			m.keep()
+			idle = n.aim(m, t) && idle
+		}
+	}
+	return n.welcome(newcomers, busy) && idle
+}
+
+// spare ends the processes of versions that described themselves and are not to
+// serve now.
+func (n *Node) spare(name string, t target, m *module) {
+	var serves *generation
+	if m != nil {
+		serves = m.serves()
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, r := range n.rows {
+		ours := r.manifest != nil && r.manifest.Name == name
+		if ours && (r != t.row || serves != nil && serves.entry.Digest == r.entry.Digest) {
+			r.drop()
+		}
+	}
+}
+
+// target is the version of a module that is to serve.
+type target struct {
+	entry    catalog.Entry
+	manifest *wire.Manifest // nil when only the store has it
+	row      *row           // nil when no file of the folder is it
+}
+
+// target decides which version of a module is to serve, false for none.
+func (n *Node) target(name string) (target, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	pin := n.history.Pin(name)
+	best, present := n.best(name, pin)
+	switch {
+	case best.row != nil:
+		return best, true
+	case !present && pin == "":
+		return target{}, false
+	case pin != "":
+		if t, ok := n.stored(n.history.Find(name, pin)); ok {
+			return t, true
+		}
+	}
+	if m := n.modules[name]; m != nil { // nothing better is there: what serves goes on
+		if g := m.serves(); g != nil {
+			return target{entry: g.entry, manifest: g.manifest}, true
+		}
+		return target{}, false
+	}
+	return n.stored(n.history.Last(name))
+}
+
+// best picks among the files of the folder. Present reports whether any of them is
+// of the module, whatever is wrong with it. The caller holds mu.
+func (n *Node) best(name, pin string) (best target, present bool) {
+	files := n.history.Files(name)
+	for _, r := range n.rows {
+		if r.manifest == nil {
+			present = present || slices.Contains(files, r.file.Name)
+			continue
+		}
+		if r.manifest.Name != name {
+			continue
+		}
+		present = true
+		t := target{r.entry, r.manifest, r}
+		switch {
+		case r.busy, !n.worthTrying(r.err):
+		case pin != "" && r.entry.Digest != pin:
+		case pin == "" && n.history.RolledBack(name, r.entry.Digest):
+		case best.row == nil || better(t, best):
+			best = t
+		}
+	}
+	return best, present
+}
+
+// stored finds a version in the store that the folder need not have any more. The
+// caller holds mu.
+func (n *Node) stored(v catalog.Version, ok bool) (target, bool) {
+	if !ok || n.failed[v.Digest] != nil {
+		return target{}, false
+	}
+	e, err := n.store.Get(v.Digest, v.Name)
+	if err != nil {
+		n.failed[v.Digest] = err
+		n.log.Error("a version that should serve is not in the store", "version", v.Version, "digest", v.Digest, "error", err)
+		return target{}, false
+	}
+	return target{entry: e}, true
+}
+
+// worthTrying reports whether something that failed may succeed now. The caller
+// holds mu.
+func (n *Node) worthTrying(err error) bool {
+	var r retryable
+	return err == nil || errors.As(err, &r) && r.served != n.served
+}
+
+// better reports whether a is to be preferred: the higher version, and of two
+// files of one version the younger.
+func better(a, b target) bool {
+	return cmp.Or(a.manifest.Version.Compare(b.manifest.Version), a.row.file.Time.Compare(b.row.file.Time), cmp.Compare(a.entry.Digest, b.entry.Digest)) > 0
+}
+
+// keep notes that a module has a file in the folder.
+func (m *module) keep() {
+	m.mu.Lock()
+	m.orphan = time.Time{}
+	m.mu.Unlock()
+}
+
+// remove takes a module out whose files are gone, after a while. It reports
+// whether that is done or will be seen to.
+func (n *Node) remove(m *module) bool {
+	m.mu.Lock()
+	if m.orphan.IsZero() {
+		m.orphan = time.Now()
+		time.AfterFunc(removalGrace, n.wake)
+	}
+	due := time.Since(m.orphan) >= removalGrace
+	going := m.going
+	m.going = m.going || due
+	m.mu.Unlock()
+	if due && !going {
+		n.tasks.Go(func() {
+			n.dissolve(m, errFileGone)
+			n.wake()
+		})
+	}
+	return false
+}
+
+// aim brings a module to a version. It reports whether it is there.
+func (n *Node) aim(m *module, t target) bool {
+	m.mu.Lock()
+	there := m.current.entry.Digest == t.entry.Digest
+	manual := !there && t.row != nil && m.current.rule.Waits()
+	under := m.aiming
+	if !there && !manual && !under {
+		m.aiming = true
+	}
+	m.mu.Unlock()
+	if there || manual {
+		return m.serves() != nil // else it is on its way
+	}
+	if !under {
+		n.tasks.Go(func() {
+			err := n.exchange(n.ctx, m, t, false)
+			if err != nil && !errors.Is(err, errRetired) && n.ctx.Err() == nil {
+				n.refuse(t, err)
+			}
+			m.mu.Lock()
+			m.aiming = false
+			m.mu.Unlock()
+			n.wake()
+		})
+	}
+	return false
+}
+
+// welcome takes modules into service that are new, each as soon as what it
+// depends on serves. It reports whether none is left. While files are being
+// inspected nobody is refused for what may be among them.
+func (n *Node) welcome(newcomers map[string]target, busy bool) (idle bool) {
+	manifests := n.serving()
+	known := make(map[string]target)
+	for name, t := range newcomers {
+		if t.manifest == nil { // only the store has it
+			m, b, err := n.know(t.entry)
+			if err != nil {
+				n.refuse(t, err)
+				continue
+			}
+			t.manifest = m
+			b.kill(errReplaced) // it is started again when its turn comes
+		}
+		known[name] = t
+		manifests[name] = t.manifest
+	}
+	stages, refused := order(manifests)
+	level := make(map[string]int)
+	for at, stage := range stages {
+		for _, name := range stage {
+			level[name] = at
+		}
+	}
+	idle = true
+	var before []*wire.Manifest // of the newcomers that come first
+	for _, name := range slices.Sorted(maps.Keys(known)) {
+		t := known[name]
+		if busy && t.row != nil && time.Since(t.row.since) < arrivalPatience {
+			idle = false // others may come first, or be what it depends on
+			continue
+		}
+		if err := clash(t.manifest, before); err != nil {
+			n.refuse(t, err)
+			continue
+		}
+		before = append(before, t.manifest)
+		if err := refused[name]; err != nil && !busy {
+			n.refuse(t, err)
+			continue
+		}
+		idle = false
+		if refused[name] != nil {
+			continue
+		}
+		if !slices.ContainsFunc(t.manifest.Dependencies, func(d wire.Dependency) bool {
+			return slices.ContainsFunc(append([]string{d.Module}, d.Alternatives...), func(on string) bool {
+				_, pending := known[on]
+				return pending && refused[on] == nil && level[on] < level[name]
+			})
+		}) {
+			n.admit(name, t)
+		}
+	}
+	return idle
+}
+
+// admit has a new module taken into service, unless that is under way.
+func (n *Node) admit(name string, t target) {
+	n.mu.Lock()
+	under := n.arriving[name] || n.modules[name] != nil
+	n.mu.Unlock()
+	if under {
+		return
+	}
+	n.tasks.Go(func() {
+		if err := n.arrive(name, t); err != nil && !errors.Is(err, wire.ErrUnavailable) && n.ctx.Err() == nil {
+			n.refuse(t, err)
+		}
+		n.wake()
+	})
+}
+
+// refuse notes that a version does not serve, and why.
+func (n *Node) refuse(t target, err error) {
+	n.mu.Lock()
+	again := false
+	if t.row != nil {
+		again = t.row.err != nil && t.row.err.Error() == err.Error()
+		t.row.err, t.row.since = err, time.Now()
+		t.row.drop()
+		if !lasting(err) {
+			t.row.err = retryable{err, n.served}
+		}
+	} else {
+		n.failed[t.entry.Digest] = err
+	}
+	n.mu.Unlock()
+	if again {
+		return
+	}
+	e := events.Event{Module: t.entry.Name, Digest: t.entry.Digest, Step: events.Refused, Err: err}
+	if t.manifest != nil {
+		e.Module, e.Version = t.manifest.Name, t.manifest.Version.String()
+	}
+	n.events.Append(e)
+	n.log.Error("plugin refused", "file", t.entry.Name, "error", err)
+}
+
+// retryable is a refusal that can be over when other modules change.
+type retryable struct {
+	error
+	served uint64 // Node.served when it was refused
+}
+
+func (r retryable) Unwrap() error { return r.error }
+
+var (
+	errFileGone   = errors.New("its file is gone from the plugins folder")
+	errReplaced   = errors.New("another version took its place")
+	errSuperseded = errors.New("another version comes")
+	errRetired    = errors.New("the plugin was taken out of service")
+)
