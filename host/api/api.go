@@ -74,6 +74,12 @@
 // answer without news after half a minute at most, following apart; ask again then.
 //
 // Each kind of requests has a number of places of its own: see Options.
+//
+// # Errors
+//
+// Whatever is refused is answered with an Error and the status of its code. 429 and
+// 503 say that the same may succeed later by itself; 507, that something has run out
+// and somebody has to see to it first.
 package api
 
 import (

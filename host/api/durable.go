@@ -72,7 +72,7 @@ func (s *Server) waitJob(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	switch {
-	case s.waiting.Err() != nil:
+	case err != nil && s.waiting.Err() != nil:
 		fail(w, errStopping)
 	case err != nil && ctx.Err() == nil:
 		fail(w, err)

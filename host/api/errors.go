@@ -106,7 +106,11 @@ func statusOf(c base.Code) int {
 // fail answers with an error.
 func fail(w http.ResponseWriter, err error) {
 	e := asError(err)
-	reply(w, statusOf(e.Code), newError(e))
+	status := statusOf(e.Code)
+	if e.Code == base.Code_resourceExhausted && !e.Temporary {
+		status = http.StatusInsufficientStorage // 429 would have programs try again
+	}
+	reply(w, status, newError(e))
 }
 
 // reply answers with JSON.

@@ -12,6 +12,7 @@ import (
 	"inos/host/events"
 	"inos/host/journal"
 	"inos/host/node"
+	"inos/host/supervisor"
 	"inos/plugins/sdk/wire"
 	"inos/protocols/base/v1"
 	"inos/protocols/compute/v1"
@@ -41,7 +42,7 @@ func (b *backend) Events() *events.Log          { return b.log }
 func (b *backend) Plugins() []node.PluginStatus { return b.plugins }
 func (b *backend) Segment() node.SegmentStatus  { return node.SegmentStatus{Usage: b.segment.Usage()} }
 func (b *backend) Info() node.Info {
-	return node.Info{ID: "ab", Version: "test", PID: 7, Segment: 8 << 20, Jobs: b.engine.Stats()}
+	return node.Info{ID: "ab", Version: "test", PID: 7, Segment: 8 << 20, Jobs: b.engine.Stats(), Enforcement: supervisor.Enforcement{Memory: supervisor.GroupV2}}
 }
 
 // manifest of the puppet. What its capabilities do stands in handlers.

@@ -8,10 +8,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"inos/host/supervisor"
 	"inos/plugins/sdk/wire"
 )
 
@@ -214,5 +218,39 @@ func TestEveryCodeHasAStatus(t *testing.T) {
 	}
 	if fmt.Sprint(statusOf(9999)) != "500" {
 		t.Error("a code of the future is no server error")
+	}
+}
+
+func TestPluginTellsHowItIsAndWhatIsInForce(t *testing.T) {
+	d := open(t, Options{})
+	p := &d.plugins[1]
+	p.Publisher, p.Note, p.Pinned, p.Held, p.OnProbation, p.Exchanging, p.Lingering, p.Previous = "us", "note", true, true, true, "2.0.0", 1, "1.0.0"
+	p.Instances[0].Version, p.Instances[0].Serving = "1.2.3", true
+	p.Instances[0].Limits = supervisor.Limits{
+		Memory: 1 << 30, CPUPercent: supervisor.Unlimited, Processes: 64, AddressSpace: supervisor.Unlimited, OpenFiles: 1024, CoreBytes: supervisor.Unlimited,
+	}
+	got, err := d.client.Plugin(t.Context(), "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Publisher != "us" || got.Note != "note" || !got.Pinned || !got.Held || !got.OnProbation || got.Exchanging != "2.0.0" || got.Lingering != 1 || got.Previous != "1.0.0" {
+		t.Errorf("plugin %+v", got)
+	}
+	if i := got.Instances[0]; i.Version != "1.2.3" || !i.Serving || i.Limits != (Limits{Memory: 1 << 30, Processes: 64, OpenFiles: 1024}) {
+		t.Errorf("instance %+v", i)
+	}
+	if n, err := d.client.Node(t.Context()); err != nil || n.Means.Memory != "cgroup v2" || n.Means.CPU != "none" || n.Durable.MaxJobs == 0 {
+		t.Errorf("node %+v, %v", n, err)
+	}
+}
+
+func TestWhatDoesNotPassIsNoReasonToTryAgain(t *testing.T) {
+	for err, want := range map[error]int{
+		unix.ENOSPC: http.StatusInsufficientStorage, unix.EMFILE: http.StatusTooManyRequests, errStopping: http.StatusServiceUnavailable, unix.EIO: http.StatusInternalServerError,
+	} {
+		w := httptest.NewRecorder()
+		if fail(w, err); w.Code != want {
+			t.Errorf("%v: status %d, want %d", err, w.Code, want)
+		}
 	}
 }

@@ -250,6 +250,10 @@ func Sign(path, keyFile, password string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("the private key %s cannot be read: %w", keyFile, err)
 	}
+	name := filepath.Base(path)
+	if !printable(name) { // it stands in a line of the signature
+		return "", fmt.Errorf("the name %q cannot be printed; rename the file", name)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err
@@ -259,7 +263,6 @@ func Sign(path, keyFile, password string) (string, error) {
 	if _, err := io.Copy(io.Discard, r); err != nil {
 		return "", err
 	}
-	name := filepath.Base(path)
 	sig := r.SignWithComments(key, fmt.Sprintf("timestamp:%d\tfile:%s\thashed", time.Now().Unix(), name), "signature of "+name)
 	return path + sigSuffix, replaceFile(path+sigSuffix, sig, 0o644)
 }

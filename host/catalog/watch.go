@@ -95,8 +95,9 @@ var (
 	watchScan = failpoint.New("catalog/watch-scan")
 )
 
-// NewWatcher follows a folder, which must be there, until Close. When it returns,
-// Snapshot holds every file that has not changed lately.
+// NewWatcher follows a folder until Close. When it returns, Snapshot holds every
+// file that has not changed lately. A folder that is not there is an empty one that
+// may come.
 func NewWatcher(dir string, o WatchOptions) (*Watcher, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {

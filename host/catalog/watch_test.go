@@ -168,10 +168,20 @@ func TestWatcherSeesAModeChange(t *testing.T) {
 	})
 }
 
+// still is a watcher that looks only when the test has it look.
+func still(t *testing.T, dir string) *Watcher {
+	t.Helper()
+	w := watch(t, dir, WatchOptions{Poll: true})
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
 // Whoever copies slowly pauses for longer than a file must be still.
 func TestWatcherWaitsForAProgramThatGrowsSlowly(t *testing.T) {
 	dir := folder(t)
-	w := watch(t, dir, WatchOptions{Settle: 250 * time.Millisecond})
+	w := still(t, dir)
 	whole := tiny(t, nil)
 	path := filepath.Join(dir, "plugin")
 	put(t, path, "", 0o755)
@@ -180,24 +190,37 @@ func TestWatcherWaitsForAProgramThatGrowsSlowly(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	early := func([]Candidate, []string) bool { return true }
-	for part := range slices.Chunk(whole, len(whole)/4+1) {
+	now := time.Now()
+	for part := range slices.Chunk(whole, len(whole)/4) {
+		for _, pause := range []time.Duration{settle / 2, settle, settle, settle} {
+			if s := w.update("plugin", now); s.candidate != nil {
+				t.Fatalf("half a program counts: %+v", s.candidate)
+			}
+			now = now.Add(pause)
+		}
 		if _, err := f.Write(part); err != nil {
 			t.Fatal(err)
 		}
-		// The watcher has seen it while it was cut short, however often it looks.
-		w.until(t, "a look", early)
-		for stable, settling := w.View(); len(stable) == 0 && !slices.Contains(settling, "plugin"); stable, settling = w.View() {
-			<-w.Changes()
-		}
-		for _, c := range w.Snapshot() {
-			if int(c.Size) < len(whole) {
-				t.Fatalf("half a program counts: %+v", c)
-			}
-		}
 	}
-	if c := w.holds(t, "plugin")[0]; c.Err != nil || int(c.Size) != len(whole) {
-		t.Errorf("got %+v", c)
+	if s := w.update("plugin", now); s.candidate != nil {
+		t.Fatalf("what was written a moment ago counts: %+v", s.candidate)
+	}
+	if s := w.update("plugin", now.Add(settle)); s.candidate == nil || s.candidate.Err != nil || int(s.candidate.Size) != len(whole) {
+		t.Errorf("got %+v", s.candidate)
+	}
+}
+
+func TestWatcherNeedNotWaitForAFileThatIsOld(t *testing.T) {
+	dir := folder(t)
+	w := still(t, dir)
+	put(t, filepath.Join(dir, "plugin"), script, 0o755)
+	later := time.Now().Add(time.Minute)
+	if s := w.update("plugin", later); s.candidate == nil {
+		t.Error("an old file must settle")
+	}
+	put(t, filepath.Join(dir, "plugin"), script+"#\n", 0o755)
+	if s := w.update("plugin", later); s.candidate != nil {
+		t.Error("a file that changed a moment ago need not settle")
 	}
 }
 
@@ -345,25 +368,22 @@ func TestFileBesideAnotherPluginIsNoChange(t *testing.T) {
 	})
 }
 
-func TestWatcherIsStillWhileNothingChanges(t *testing.T) {
+func TestLookThatSeesNothingNewIsNotTold(t *testing.T) {
 	dir := folder(t)
 	put(t, filepath.Join(dir, "plugin"), script, 0o755)
-	w := watch(t, dir, WatchOptions{Poll: true, Rescan: time.Millisecond})
+	w := watch(t, dir, WatchOptions{Poll: true})
 	was := w.holds(t, "plugin")
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
 	select {
 	case <-w.Changes(): // of before
 	default:
 	}
-	// Looks go on meanwhile: a file that is left out has to be looked at to be that.
-	for i := range 5 {
-		put(t, filepath.Join(dir, fmt.Sprintf(".hidden-%d", i)), script, 0o755)
-	}
-	scans := 0
-	mend := fault(t, "catalog/watch-scan", "20*off->error(enough)")
-	defer mend()
-	for ; scans < 20; scans++ {
-		if err := w.scanned(t); err != nil {
-			break
+	put(t, filepath.Join(dir, ".hidden"), script, 0o755)
+	for range 3 {
+		if err := w.look(); err != nil {
+			t.Fatal(err)
 		}
 	}
 	select {
@@ -373,5 +393,105 @@ func TestWatcherIsStillWhileNothingChanges(t *testing.T) {
 	}
 	if is := w.Snapshot(); !slices.EqualFunc(is, was, Candidate.Same) {
 		t.Errorf("got %+v, was %+v", is, was)
+	}
+}
+
+func TestManyChangesAreToldOnce(t *testing.T) {
+	dir := folder(t)
+	w := still(t, dir)
+	for i := range 5 {
+		put(t, filepath.Join(dir, fmt.Sprintf("plugin-%d", i)), script, 0o755)
+		if err := w.look(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(w.Changes()); n != 1 {
+		t.Errorf("%d changes wait to be heard", n)
+	}
+	if stable, settling := w.View(); len(stable) != 0 || len(settling) != 5 {
+		t.Errorf("stable %+v, settling %q", stable, settling)
+	}
+}
+
+func TestWatcherBoundsWhatItTakes(t *testing.T) {
+	dir := folder(t)
+	for i := range 5 {
+		put(t, filepath.Join(dir, fmt.Sprintf("plugin-%d", i)), script, 0o755)
+	}
+	w := watch(t, dir, WatchOptions{Limits: Limits{MaxFiles: 3, MaxBytes: 1 << 10}})
+	names := []string{"plugin-0", "plugin-1", "plugin-2", "plugin-3", "plugin-4"}
+	for i, c := range w.holds(t, names...) {
+		if i < 3 && c.Err != nil || i >= 3 && !errors.Is(c.Err, TooMany) {
+			t.Errorf("%s: %v", c.Name, c.Err)
+		}
+	}
+	remove(t, filepath.Join(dir, "plugin-0"))
+	for i, c := range w.holds(t, names[1:]...) {
+		if i < 3 && c.Err != nil || i >= 3 && !errors.Is(c.Err, TooMany) {
+			t.Errorf("after one went, %s: %v", c.Name, c.Err)
+		}
+	}
+}
+
+func TestWatcherLeavesOutWhatIsNoPlugin(t *testing.T) {
+	inEveryMode(t, func(t *testing.T, w *Watcher, dir string, _ Candidate) {
+		for _, name := range []string{".hidden", "README.md", "x.sha256"} {
+			put(t, filepath.Join(dir, name), script, 0o755)
+		}
+		if err := os.Mkdir(filepath.Join(dir, "folder"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink("folder", filepath.Join(dir, "link-to-folder")); err != nil {
+			t.Fatal(err)
+		}
+		put(t, filepath.Join(dir, "text"), "no plugin", 0o755)
+		if list := w.holds(t, "plugin", "text"); !errors.Is(list[1].Err, NotAPlugin) {
+			t.Errorf("got %+v", list)
+		}
+	})
+}
+
+// A mount that hangs or fails for a while takes no plugin out of service.
+func TestSnapshotStaysWhileTheFolderCannotBeRead(t *testing.T) {
+	dir := folder(t)
+	put(t, filepath.Join(dir, "plugin"), script, 0o755)
+	w := watch(t, dir, WatchOptions{})
+	w.holds(t, "plugin")
+	mend := fault(t, "catalog/watch-scan", "error(input/output error)")
+	put(t, filepath.Join(dir, "another"), script, 0o755)
+	if list := w.Snapshot(); len(list) != 1 || list[0].Name != "plugin" {
+		t.Errorf("got %+v", list)
+	}
+	mend()
+	w.holds(t, "another", "plugin")
+}
+
+func TestFolderThatTheKernelDoesNotTellOfIsRescanned(t *testing.T) {
+	fault(t, "catalog/watch-add", "error(no space left on device)")
+	dir := folder(t)
+	w := watch(t, dir, WatchOptions{})
+	if list := w.notify.WatchList(); len(list) > 0 {
+		t.Fatalf("the kernel tells of %q", list)
+	}
+	put(t, filepath.Join(dir, "plugin"), script, 0o755)
+	w.holds(t, "plugin")
+}
+
+func TestFolderMayComeLater(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "not", "yet")
+	w := watch(t, dir, WatchOptions{})
+	w.holds(t)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	put(t, filepath.Join(dir, "plugin"), script, 0o755)
+	w.holds(t, "plugin")
+}
+
+func TestWatcherNeedsAFolder(t *testing.T) {
+	dir := folder(t)
+	put(t, filepath.Join(dir, "file"), script, 0o755)
+	if _, err := NewWatcher(filepath.Join(dir, "file"), WatchOptions{}); err == nil {
+		t.Error("a file is followed like a folder")
 	}
 }

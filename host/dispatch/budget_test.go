@@ -3,9 +3,13 @@ package dispatch
 import (
 	"errors"
 	"math"
+	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
+
+	"pgregory.net/rapid"
 
 	"inos/plugins/sdk/wire"
 	"inos/protocols/compute/v1"
@@ -95,6 +99,97 @@ func TestNestedJobsSpendTheBudgetOfTheirCaller(t *testing.T) {
 	if o := h.expect(parent, compute.Status_success); o.Cost != 100 {
 		t.Errorf("cost: %d", o.Cost)
 	}
+}
+
+// Jobs side by side have each a share of their caller's budget, which is theirs until
+// they end. What they do not spend is there for the next.
+func TestNestedJobsSideBySideDoNotOverspend(t *testing.T) {
+	h := open(t, Options{})
+	caller, callee, parent := nested(h, Request{Budget: 100})
+	call := func(budget uint64) *Job {
+		return h.submit(Request{Capability: "other.run", Parent: parent, Budget: budget})
+	}
+	refused := func(says string) {
+		t.Helper()
+		if _, err := h.engine.Submit(t.Context(), Request{Capability: "other.run", Parent: parent}); !errors.Is(err, wire.ErrBudgetExceeded) || !strings.Contains(err.Error(), says) {
+			t.Errorf("error: %v", err)
+		}
+	}
+	finish := func(j *Job, charge uint64, want compute.Status) {
+		t.Helper()
+		callee.Send(ring.Descriptor{Kind: system.DescriptorKind_done, Job: j.ID(), Args: [2]uint64{charge}})
+		h.expect(j, want)
+	}
+	a, b := call(60), call(60)
+	for _, given := range []uint64{60, 40} {
+		if d, _ := callee.Submit(); d.Args[1] != given {
+			t.Errorf("a budget of %d, not %d", d.Args[1], given)
+		}
+	}
+	refused("of its own")
+	finish(a, 10, compute.Status_success) // and gives 50 back
+	c := call(0)
+	if d, _ := callee.Submit(); d.Args[1] != 50 {
+		t.Errorf("the third has a budget of %d", d.Args[1])
+	}
+	finish(b, 1000, compute.Status_budgetExceeded)
+	finish(c, 50, compute.Status_success)
+	refused("nothing left")
+	caller.Done(parent.ID(), compute.Status_success, arena.Ref{})
+	if o := h.expect(parent, compute.Status_success); o.Cost != 100 {
+		t.Errorf("cost: %d", o.Cost)
+	}
+}
+
+// A job that is refused after its share was kept gives it back.
+func TestRefusedJobGivesItsShareBack(t *testing.T) {
+	h := open(t, Options{})
+	_, _, parent := nested(h, Request{Budget: 100})
+	for range 3 {
+		broken := Input{Reader: iotest.ErrReader(errBroken), Size: 5}
+		if _, err := h.engine.Submit(t.Context(), Request{Capability: "other.run", Parent: parent, Input: broken}); !errors.Is(err, wire.ErrCanceled) {
+			t.Fatalf("error: %v", err)
+		}
+	}
+	if parent.shared != 0 || parent.spent != 0 {
+		t.Errorf("%d are kept, %d spent", parent.shared, parent.spent)
+	}
+}
+
+func TestSharesOfABudgetNeverAddUpToMore(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := &Job{budget: rapid.Uint64Min(1).Draw(t, "budget")}
+		var shares []uint64
+		t.Repeat(map[string]func(*rapid.T){
+			"call": func(t *rapid.T) {
+				want := rapid.Uint64().Draw(t, "wanted")
+				given, share, err := p.reserve(want)
+				if err == nil {
+					shares = append(shares, share)
+				}
+				if err == nil && (given != share || given == 0 || want > 0 && given > want) {
+					t.Fatalf("%d wanted, %d given, %d kept", want, given, share)
+				}
+			},
+			"end": func(t *rapid.T) {
+				if len(shares) == 0 {
+					t.Skip()
+				}
+				n := rapid.IntRange(0, len(shares)-1).Draw(t, "which")
+				p.spend(shares[n], rapid.Uint64Range(0, shares[n]).Draw(t, "cost"))
+				shares = slices.Delete(shares, n, n+1)
+			},
+			"": func(t *rapid.T) {
+				sum := uint64(0)
+				for _, s := range shares {
+					sum += s
+				}
+				if sum != p.shared || p.spent > p.budget || sum > p.budget-p.spent {
+					t.Fatalf("of %d, %d are spent and %d kept, %d by count", p.budget, p.spent, p.shared, sum)
+				}
+			},
+		})
+	})
 }
 
 // Cancelling a job does not make what it had others do free of charge.

@@ -128,7 +128,7 @@ func (i *Instance) emitting(id uint64) (*Job, error) {
 	defer i.unit.mu.Unlock()
 	j := i.inflight[id]
 	switch {
-	case j == nil || !j.cap.spec.Streams:
+	case j == nil || !j.spec.Streams:
 		return nil, fmt.Errorf("job %x: a piece of output for a job that does not stream here", id)
 	case j.unacked == wire.StreamWindow:
 		return nil, fmt.Errorf("job %x: more than %d pieces of output that were not acknowledged", id, wire.StreamWindow)
@@ -140,7 +140,7 @@ func (i *Instance) emitting(id uint64) (*Job, error) {
 // grew counts output against its bound.
 func (j *Job) grew(p *Piece) error {
 	total := j.outBytes.Add(uint64(len(p.bytes)))
-	if limit := j.cap.spec.MaxOutput; limit > 0 && total > limit {
+	if limit := j.spec.MaxOutput; limit > 0 && total > limit {
 		return fmt.Errorf("%s gave more than its bound of %d bytes of output", j.cap.spec.Name, limit)
 	}
 	return nil
@@ -198,13 +198,14 @@ func (i *Instance) finish(d *ring.Descriptor) error {
 	j.release()
 	i.advance()
 	i.idled()
-	later := u.fill()
+	if j.suspect && o.Status != compute.Status_canceled && o.Status != compute.Status_timeout {
+		u.engine.ward.clear(j, i.digest) // it came to its end, and its process lives
+	}
+	var later errands
+	u.fill(&later)
 	u.mu.Unlock()
 	later.ring(i)
 	later.run()
-	if o.Status == compute.Status_success && j.suspect {
-		u.engine.ward.clear(j)
-	}
 	j.settle(o)
 	return offence
 }

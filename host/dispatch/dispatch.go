@@ -90,8 +90,10 @@ const maxGone = 1024
 
 // capability is one operation that is served, with the module that serves it.
 type capability struct {
-	spec wire.Capability
-	unit *unit
+	spec   wire.Capability
+	unit   *unit
+	m      *wire.Manifest // that describes it
+	digest string         // of the binary that it came with
 }
 
 // New returns an engine that serves nothing yet.
@@ -184,19 +186,26 @@ func (e *Engine) Retire(module string, reason error) {
 	u, ok := e.units[module]
 	if ok {
 		delete(e.units, module)
-		for name, c := range e.capabilities {
-			if c.unit == u {
-				delete(e.capabilities, name)
-				if len(e.gone) >= maxGone {
-					clear(e.gone)
-				}
-				e.gone[name] = notServedNow(name, module, reason)
-			}
-		}
+		e.drop(u, func(string) bool { return false }, reason)
 	}
 	e.mu.Unlock()
 	if ok {
 		u.retire(reason)
+	}
+}
+
+// drop takes the capabilities of a module off the list that it keeps not, and
+// remembers why. The caller holds mu.
+func (e *Engine) drop(u *unit, keep func(name string) bool, reason error) {
+	for name, c := range e.capabilities {
+		if c.unit != u || keep(name) {
+			continue
+		}
+		delete(e.capabilities, name)
+		if len(e.gone) >= maxGone {
+			clear(e.gone)
+		}
+		e.gone[name] = notServedNow(name, u.module, reason)
 	}
 }
 

@@ -32,7 +32,7 @@ func unknownCapability(name string, known []string) error {
 }
 
 // addresseeGone answers a job for an instance that is not there.
-func addresseeGone(instance uint32) error {
+func addresseeGone(instance uint32) *wire.Error {
 	return wire.NewError(base.Code_unavailable, "see inos plugin list", "the instance %d that was to run the job is gone", instance)
 }
 
@@ -42,9 +42,12 @@ func quarantined(capability string, kills int, last any) *wire.Error {
 		"%s with this input ended its plugin %d times and is not started any more: %v", capability, kills, last)
 }
 
-// notServedNow explains what became of the module that served a capability.
+// errReplaced is why a capability is gone that a new version does not have.
+var errReplaced = errors.New("the version that serves now does not have it")
+
+// notServedNow explains what became of a capability.
 func notServedNow(capability, module string, reason error) error {
-	return wire.NewError(base.Code_notFound, "see inos plugin list", "no plugin serves %q now: %s is out of service: %v", capability, module, reason)
+	return wire.NewError(base.Code_notFound, "see inos plugin list", "no plugin serves %q now, %s did: %v", capability, module, reason)
 }
 
 func noLongerServed(capability, module string) *wire.Error {
@@ -59,6 +62,14 @@ func queueFull(module string, limit int) error {
 func inputTooLarge(capability string, size, limit uint64) error {
 	return wire.NewError(base.Code_invalidArgument, "send less, or ask for a capability that streams",
 		"%s takes at most %d bytes of input and was given %d or more", capability, limit, size)
+}
+
+// refusal is the outcome of a job that was taken in and then not started.
+func refusal(err error) compute.Status {
+	if errors.Is(err, wire.ErrNotFound) {
+		return compute.Status_rejected
+	}
+	return statusOf(err)
 }
 
 // statusOf is the outcome that an error of the engine stands for.

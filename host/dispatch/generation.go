@@ -3,7 +3,6 @@ package dispatch
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"reflect"
 	"slices"
 
@@ -46,22 +45,45 @@ func (i *Instance) count(s compute.Status) {
 func (i *Instance) Canary(percent int) {
 	e, u := i.unit.engine, i.unit
 	e.mu.RLock()
-	defer e.mu.RUnlock()
 	u.mu.Lock()
-	i.percent, i.same = min(max(percent, 0), 100), make(map[string]bool)
+	i.percent, i.turns, i.same = min(max(percent, 0), 100), 0, make(map[string]bool)
 	for _, c := range i.m.Capabilities {
 		if now := e.capabilities[c.Name]; now != nil && now.unit == u {
 			i.same[c.Name] = reflect.DeepEqual(now.spec, c)
 		}
 	}
-	later := u.fill()
+	var later errands
+	u.fill(&later)
 	u.mu.Unlock()
+	e.mu.RUnlock()
 	later.run()
 }
 
-// fits reports whether a canary may run a job. The caller holds unit.mu.
+// fits reports whether a canary may run a job: one that neither binary is suspected
+// to be ended by. The caller holds unit.mu.
 func (i *Instance) fits(j *Job) bool {
-	return i.same[j.cap.spec.Name] && !j.suspect && !i.condemned.Load()
+	return i.phase == trial && i.percent > 0 && i.same[j.cap.spec.Name] && !j.suspect &&
+		i.unit.engine.ward.look(j, i.digest).kills == 0
+}
+
+// due reports whether a job is the canary's. The caller holds unit.mu.
+func (i *Instance) due(j *Job) bool {
+	return i.percent > 0 && i.turns+i.percent >= 100 && i.fits(j) && i.room(j)
+}
+
+// owed bounds what a canary that had no room may catch up with, in percent of a job.
+const owed = 200
+
+// counted has the canaries take note that to got a job that they might have got. The
+// caller holds unit.mu.
+func (u *unit) counted(j *Job, to *Instance) {
+	for _, i := range u.instances {
+		if i.percent > 0 && i.fits(j) {
+			if i.turns = min(i.turns+i.percent, owed); i == to {
+				i.turns -= 100
+			}
+		}
+	}
 }
 
 // Flip gives all jobs of a module to some of its instances and none to the others,
@@ -85,6 +107,11 @@ func (e *Engine) Flip(to ...*Instance) error {
 		return err
 	}
 	u.mu.Lock()
+	if u.retired != nil {
+		defer e.mu.Unlock()
+		defer u.mu.Unlock()
+		return u.retired
+	}
 	for _, i := range to {
 		if i.unit != u || i.phase == dead {
 			u.mu.Unlock()
@@ -93,16 +120,20 @@ func (e *Engine) Flip(to ...*Instance) error {
 		}
 	}
 	for _, i := range u.instances {
+		i.percent = 0 // a canary's share was of those that served until now
 		switch {
 		case slices.Contains(to, i):
-			i.phase, i.percent = serving, 0
+			i.phase, i.home = serving, serving
 		case i.phase == serving:
 			i.phase = draining
 		}
 	}
-	maps.DeleteFunc(e.capabilities, func(_ string, c *capability) bool { return c.unit == u })
+	keep := func(name string) bool { _, ok := to[0].index[name]; return ok }
+	e.drop(u, keep, errReplaced)
 	e.adopt(to[0])
-	later := u.fill()
+	var later errands
+	u.cull(keep, &later)
+	u.fill(&later)
 	u.mu.Unlock()
 	e.mu.Unlock()
 	later.run()
@@ -110,20 +141,21 @@ func (e *Engine) Flip(to ...*Instance) error {
 }
 
 // Resume lets an instance take jobs again after Drain, or after a Flip that is
-// undone.
+// undone. One on trial stays on trial.
 func (i *Instance) Resume() {
 	u := i.unit
 	u.mu.Lock()
 	if i.phase == draining {
-		i.phase = serving
+		i.phase = i.home
 	}
-	later := u.fill()
+	var later errands
+	u.fill(&later)
 	u.mu.Unlock()
 	later.run()
 }
 
 // Movable counts the jobs in flight that could start again elsewhere, and those
-// that could not.
+// that could not. One that begins has not started, so it can.
 func (i *Instance) Movable() (movable, fixed int) {
 	i.unit.mu.Lock()
 	defer i.unit.mu.Unlock()
@@ -134,20 +166,27 @@ func (i *Instance) Movable() (movable, fixed int) {
 			fixed++
 		}
 	}
-	return movable, fixed + i.reserved
+	return movable + i.reserved, fixed
 }
 
 // busy returns the places that are taken. The caller holds unit.mu.
 func (i *Instance) busy() int { return len(i.inflight) + i.reserved }
 
-// room reports whether one more job may start. The caller holds unit.mu.
-func (i *Instance) room() bool { return i.busy() < i.limit && !i.condemned.Load() }
+// room reports whether a job may start here too. The caller holds unit.mu.
+func (i *Instance) room(j *Job) bool {
+	return i.busy() < i.limit && !(j.suspect && len(i.suspects) > 0) && !i.condemned.Load()
+}
 
 // forget takes a job off the list of those in flight. The caller holds unit.mu.
 func (i *Instance) forget(j *Job) {
 	delete(i.inflight, j.id)
-	if j.suspect {
-		i.suspects--
+	i.acquit(j)
+}
+
+// acquit takes a job off the list of suspects. The caller holds unit.mu.
+func (i *Instance) acquit(j *Job) {
+	if len(i.suspects) > 0 {
+		i.suspects = slices.DeleteFunc(i.suspects, func(s *Job) bool { return s == j })
 	}
 }
 
@@ -155,6 +194,6 @@ func (i *Instance) forget(j *Job) {
 // moved, to the suspect in flight if there is one, and else to every job in flight.
 // The caller holds unit.mu.
 func (i *Instance) blame(cause error) func(*Job) bool {
-	moved, alone := errors.Is(cause, ErrMoved), i.suspects > 0
+	moved, alone := errors.Is(cause, ErrMoved), slices.ContainsFunc(i.suspects, func(j *Job) bool { return j.state == running })
 	return func(j *Job) bool { return !moved && (j.suspect || !alone) }
 }

@@ -49,6 +49,9 @@ const (
 	dead
 )
 
+// open reports whether jobs may start at all.
+func (p phase) open() bool { return p == serving || p == trial }
+
 // descriptorsPerJob bounds what an honest plugin can leave unread on the
 // submission ring for each job that it may have in flight: of one that it has not
 // begun, head, submit, cancel and the pieces after the first; and of one that it
@@ -79,11 +82,13 @@ type Instance struct {
 
 	// Guarded by unit.mu.
 	phase    phase
+	home     phase // that Resume goes back to: serving or trial
 	inflight map[uint64]*Job
 	queue    queue           // jobs that only this instance may run
 	reserved int             // places kept for jobs that begin
-	suspects int             // in flight
+	suspects []*Job          // that run here or begin, usually at most one
 	percent  int             // of the module's jobs while on trial
+	turns    int             // what of those it is owed, in percent of a job
 	same     map[string]bool // capabilities that are the same as in the generation that serves
 	onIdle   []chan struct{}
 	ahead    [len(leaseClasses)]int // leases granted unasked and not yet used
@@ -124,11 +129,11 @@ func (e *Engine) Attach(a Attachment) (*Instance, error) {
 	u.instances = append(u.instances, i)
 	i.advance()
 	if a.Trial {
-		i.phase = trial
+		i.phase, i.home = trial, trial
 	} else {
 		e.adopt(i)
-		later = u.fill()
-		maps.DeleteFunc(e.capabilities, func(name string, c *capability) bool { return c.unit == u && !u.serves(name) })
+		u.fill(&later)
+		e.drop(u, u.serves, errReplaced)
 	}
 	u.mu.Unlock()
 	go i.serve()
@@ -141,7 +146,7 @@ func (e *Engine) Attach(a Attachment) (*Instance, error) {
 // unit.mu.
 func (e *Engine) adopt(i *Instance) {
 	for _, c := range i.m.Capabilities {
-		e.capabilities[c.Name] = &capability{spec: c, unit: i.unit}
+		e.capabilities[c.Name] = i.capability(c)
 		delete(e.gone, c.Name)
 	}
 	i.unit.cost, i.unit.digest = i.m.Cost, i.digest
@@ -161,7 +166,8 @@ func (i *Instance) push(d *ring.Descriptor) bool {
 // start puts a job on the ring. The caller holds unit.mu. It reports whether
 // that could be done.
 func (i *Instance) start(j *Job) bool {
-	d := ring.Descriptor{Kind: system.DescriptorKind_submit, Job: j.id, Aux: i.index[j.cap.spec.Name], Ref: j.in.first}
+	n := i.index[j.cap.spec.Name]
+	d := ring.Descriptor{Kind: system.DescriptorKind_submit, Job: j.id, Aux: n, Ref: j.in.first}
 	if j.deadline != math.MaxInt64 {
 		d.Args[0] = uint64(j.deadline)
 	}
@@ -178,12 +184,12 @@ func (i *Instance) start(j *Job) bool {
 	if !i.push(&d) {
 		return false
 	}
-	j.state, j.inst, j.started = running, i, time.Now()
+	j.state, j.inst, j.started, j.spec = running, i, time.Now(), &i.m.Capabilities[n]
 	j.explained, j.unacked = nil, 0 // of an earlier attempt
 	j.attempts++
 	i.inflight[j.id] = j
 	if j.suspect {
-		i.suspects++
+		i.suspects = append(i.suspects, j)
 	}
 	if j.in.more {
 		j.in.pumped = make(chan struct{})
@@ -297,12 +303,8 @@ func (i *Instance) Detach(cause error) (blocks int, bytes uint64) {
 	_ = duringDetach.Hit()
 	u.mu.Lock()
 	u.instances = slices.DeleteFunc(u.instances, func(o *Instance) bool { return o == i })
-	type end struct {
-		job *Job
-		o   Outcome
-	}
 	var ends []end
-	blamed, d := i.blame(cause), &death{cause: cause, charged: make(map[jobDigest]bool)}
+	blamed, d := i.blame(cause), &death{cause: cause, plugin: i.digest, charged: make(map[jobDigest]bool)}
 	// The youngest first, since each one that is tried again goes to the front.
 	for _, id := range slices.Backward(slices.Sorted(maps.Keys(i.inflight))) {
 		j := i.inflight[id]
@@ -312,16 +314,17 @@ func (i *Instance) Detach(cause error) (blocks int, bytes uint64) {
 	}
 	for j := i.queue.first(); j != nil; j = i.queue.first() {
 		u.withdraw(j)
-		ends = append(ends, end{j, Outcome{Status: compute.Status_rejected, Err: wire.AsError(addresseeGone(i.id))}})
+		ends = append(ends, end{j, Outcome{Status: compute.Status_rejected, Err: addresseeGone(i.id), Attempts: j.attempts}})
 	}
 	clear(i.inflight)
-	i.suspects = 0
-	i.idled()
-	later := u.fill()
-	u.mu.Unlock()
-	later.run()
-	for _, e := range ends {
-		e.job.settle(e.o)
+	if len(d.charged) > 0 {
+		u.alert(i.digest)
 	}
+	i.idled()
+	var later errands
+	u.fill(&later)
+	u.mu.Unlock()
+	later.ended = append(later.ended, ends...)
+	later.run()
 	return i.arena.Reclaim(arena.Owner(i.id))
 }

@@ -42,6 +42,7 @@ type Job struct {
 	priority compute.Priority
 	deadline int64 // CLOCK_MONOTONIC ns, math.MaxInt64 = none
 	budget   uint64
+	share    uint64 // of its parent's budget, kept for it until it ends
 	key      string
 	params   wire.Params
 	metadata wire.Metadata
@@ -50,7 +51,6 @@ type Job struct {
 	only     uint32 // instance that may run it, 0 for any
 
 	submitted time.Time
-	children  atomic.Uint64 // cost of the jobs it caused
 	progress  [2]atomic.Uint64
 	inBytes   atomic.Uint64
 	outBytes  atomic.Uint64
@@ -61,11 +61,13 @@ type Job struct {
 	attempts   int
 	started    time.Time
 	prev, next *Job
-	stands     *queue       // in which it waits, nil for none
-	begin      func() error // to be called before it starts, nil when that was done
-	gated      bool         // begin runs
-	suspect    bool         // it was in flight when a process died, see ward
-	digest     jobDigest    // zero until somebody had to know
+	stands     *queue           // in which it waits, nil for none
+	begin      func() error     // to be called before it starts, nil when that was done
+	begun      bool             // it was
+	gate       chan struct{}    // closed when begin has returned, nil before it is called
+	suspect    bool             // something is held against it, see ward
+	digest     jobDigest        // zero until somebody had to know
+	spec       *wire.Capability // as the instance describes it that has it, or had it last
 	head       arena.Ref
 	in         source
 	explained  *wire.Error // from a result head, for the done that follows
@@ -79,6 +81,8 @@ type Job struct {
 	took    time.Duration // until settled
 	pieces  []*Piece
 	closed  bool
+	spent   uint64 // by the jobs it caused
+	shared  uint64 // kept for those of them that have not ended
 
 	wake  chan struct{} // a piece came, capacity 1
 	done  chan struct{} // closed when settled
@@ -161,8 +165,8 @@ func (j *Job) stop(reason *wire.Error) {
 }
 
 // Close cancels the job if it has no outcome yet, drops what is left of the
-// output, and waits until the input is no longer read. Calling it again does
-// nothing.
+// output, and waits until the input is no longer read and Begin has returned: that
+// must not call it. Calling it again does nothing.
 func (j *Job) Close() {
 	j.Cancel()
 	j.mu.Lock()
@@ -173,10 +177,12 @@ func (j *Job) Close() {
 		p.Release()
 	}
 	j.unit.mu.Lock()
-	pumped := j.in.pumped // a job with an outcome is not started any more
+	pumped, gate := j.in.pumped, j.gate // a job with an outcome is not started any more
 	j.unit.mu.Unlock()
-	if pumped != nil {
-		<-pumped
+	for _, c := range [...]chan struct{}{pumped, gate} {
+		if c != nil {
+			<-c
+		}
 	}
 }
 
@@ -195,7 +201,7 @@ func (j *Job) settle(o Outcome) bool {
 		return false
 	}
 	o.Metrics.InputBytes, o.Metrics.OutputBytes = j.inBytes.Load(), j.outBytes.Load()
-	o.Cost = max(o.Cost, j.children.Load()) // whatever became of it, those were paid
+	o.Cost = max(o.Cost, j.spent) // whatever became of it, those were paid
 	j.settled, j.outcome, j.took = true, o, time.Since(j.submitted)
 	timer := j.timer
 	j.mu.Unlock()
@@ -203,7 +209,7 @@ func (j *Job) settle(o Outcome) bool {
 		timer.Stop()
 	}
 	if j.parent != nil {
-		j.parent.spend(o.Cost)
+		j.parent.spend(j.share, o.Cost)
 	}
 	j.engine.stats.settled(o.Status)
 	j.engine.jobs.settled(j)
@@ -249,20 +255,46 @@ func (j *Job) alert() {
 	}
 }
 
-// spend adds to what the jobs that this one caused have cost.
-func (j *Job) spend(n uint64) {
-	for {
-		old := j.children.Load()
-		if j.children.CompareAndSwap(old, addSat(old, n)) {
-			return
-		}
+// reserve keeps a part of the budget for a job that this one causes: what it asks
+// for, or all that is left. Jobs side by side can so not spend more than there is.
+// It returns the child's budget, 0 for no bound, and how much of it was kept.
+func (j *Job) reserve(budget uint64) (given, share uint64, err *wire.Error) {
+	if j.budget == 0 {
+		return budget, 0, nil
 	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	left := j.budget - min(addSat(j.spent, j.shared), j.budget)
+	if budget == 0 || budget > left {
+		budget = left
+	}
+	switch {
+	case budget > 0:
+		j.shared += budget
+		return budget, budget, nil
+	case j.shared > 0:
+		return 0, 0, wire.NewError(base.Code_budgetExceeded, "give each of several jobs at once a budget of its own",
+			"what the calling job may spend is kept for others that it called and that run")
+	default:
+		return 0, 0, wire.NewError(base.Code_budgetExceeded, "run the job again with a larger --budget",
+			"the calling job has nothing left to spend")
+	}
+}
+
+// spend gives back what was reserved for a job and adds what it has cost.
+func (j *Job) spend(share, cost uint64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.shared -= share
+	j.spent = addSat(j.spent, cost)
 }
 
 // bill computes what the job cost. Charged is what the handler says it spent.
 func (j *Job) bill(m *wire.Manifest, charged uint64) (cost uint64, err *wire.Error) {
 	cost = addSat(m.Cost.Of(addSat(j.inBytes.Load(), j.outBytes.Load()), time.Since(j.started)), charged)
-	cost = addSat(cost, j.children.Load())
+	j.mu.Lock()
+	cost = addSat(cost, j.spent)
+	j.mu.Unlock()
 	if j.budget > 0 && cost > j.budget {
 		return j.budget, wire.NewError(base.Code_budgetExceeded, "run the job again with a larger --budget",
 			"%s cost %d micro-credits of a budget of %d", j.cap.spec.Name, cost, j.budget)

@@ -76,6 +76,16 @@ func (q *queue) remove(j *Job) {
 	q.size--
 }
 
+// after returns the job whose turn is next after that of j, or nil.
+func (q *queue) after(j *Job) *Job {
+	for i := level(j.priority) + 1; j.next == nil && i < levels; i++ {
+		if next := q.lists[i].head; next != nil {
+			return next
+		}
+	}
+	return j.next
+}
+
 // first returns the job whose turn it is, or nil.
 func (q *queue) first() *Job {
 	for i := range q.lists {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"inos/plugins/sdk/wire"
 	"inos/protocols/base/v1"
@@ -36,7 +37,11 @@ func (s *source) openStream(ctx context.Context, j *Job) error {
 // read fills one block with the next bytes of a stream. The reference is zero
 // when there were none.
 func (s *source) read(j *Job) (ref arena.Ref, last bool, err error) {
-	n := s.piece
+	return s.readUpTo(j, s.piece)
+}
+
+// readUpTo is read for a piece of at most n bytes.
+func (s *source) readUpTo(j *Job, n uint64) (ref arena.Ref, last bool, err error) {
 	if s.left >= 0 {
 		n = min(n, uint64(s.left))
 	}
@@ -104,29 +109,50 @@ func (s *source) pump(j *Job, inst *Instance) {
 	}
 }
 
-// next reads a piece. When the arena is full it waits for the plugin to finish
-// one of this very stream; if it holds none, nobody promises that there will be
-// room, and the job fails.
-func (s *source) next(j *Job) (arena.Ref, bool, error) {
+// A stream that finds no room looks again after roomPause, for a piece of leastPiece
+// at the least.
+const (
+	roomPause  = 2 * time.Millisecond
+	leastPiece = 4 << 10
+)
+
+// next reads a piece. When the arena is full it waits until the plugin finishes one of
+// this very stream, or others have given theirs back, until the deadline. While it has
+// none under way it makes do with a small one, so that those who come and go cannot
+// keep it from going on.
+func (s *source) next(j *Job) (ref arena.Ref, last bool, err error) {
+	var pause *time.Ticker
 	for {
-		ref, last, err := s.read(j)
-		if !errors.Is(err, wire.ErrResourceExhausted) {
-			return ref, last, err
-		}
 		s.mu.Lock()
 		none := len(s.underway) == 0
 		s.mu.Unlock()
-		if none {
-			return ref, last, err
+		for n := s.piece; ; n /= 2 {
+			if ref, last, err = s.readUpTo(j, n); !isFull(err) {
+				return ref, last, err
+			}
+			if !none || n/2 < leastPiece {
+				break
+			}
+		}
+		if pause == nil {
+			pause = time.NewTicker(roomPause)
+			defer pause.Stop()
 		}
 		// Not a token: those stand for places in the window, and the piece to come
 		// has taken its own.
 		select {
 		case <-s.freed:
+		case <-pause.C:
 		case <-j.done:
 			return arena.Ref{}, false, err
 		}
 	}
+}
+
+// isFull reports whether an error says that there is no room now.
+func isFull(err error) bool {
+	var e *wire.Error
+	return errors.As(err, &e) && e.Code == base.Code_resourceExhausted && e.Temporary
 }
 
 // sendPiece puts a piece on the ring, if the job still runs on this instance and

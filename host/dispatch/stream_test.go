@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"inos/plugins/sdk/wire"
 	"inos/protocols/compute/v1"
@@ -222,23 +223,72 @@ func TestStreamLivesThroughAFullArena(t *testing.T) {
 	h.hostHolds(wire.StreamWindow + 1)
 }
 
-// A stream that holds no block waits for nobody: others may never give theirs back.
-func TestStreamFailsInAnArenaThatOthersFilled(t *testing.T) {
-	h := open(t, Options{})
+// hungry is a stream under way that holds no block, in an arena that others filled.
+func hungry(h *theatre) (j *Job, others []arena.Ref, next func() <-chan error) {
 	h.attach(manifest("test", 1, stream))
-	j, err := h.engine.admit(t.Context(), Request{Capability: "test.stream", Input: Input{Reader: new(reads), Size: -1}})
+	j, err := h.engine.admit(h.Context(), Request{Capability: "test.stream", Input: Input{Reader: new(reads), Size: -1}})
+	if err != nil {
+		h.Fatal(err)
+	}
+	if !j.in.consumed(j.unit.arena, 1) {
+		h.Fatal("the first piece is not under way")
+	}
+	h.Cleanup(j.release)
+	return j, h.fillUp(), func() <-chan error {
+		got := make(chan error, 1)
+		go func() {
+			ref, _, err := j.in.next(j)
+			if err == nil {
+				freeBlock(j.unit.arena, ref)
+			}
+			got <- err
+		}()
+		return got
+	}
+}
+
+func TestStreamWaitsForRoomThatOthersHold(t *testing.T) {
+	h := open(t, Options{})
+	j, others, next := hungry(h)
+	defer j.settle(Outcome{})
+	got := next()
+	select {
+	case err := <-got:
+		t.Fatalf("it did not wait: %v", err)
+	case <-time.After(3 * roomPause): // it has looked again
+	}
+	h.give(others)
+	if err := <-got; err != nil {
+		t.Errorf("with room again: %v", err)
+	}
+}
+
+// The deadline settles the job, as does all else that ends it.
+func TestStreamWaitsForRoomUntilItsJobEnds(t *testing.T) {
+	h := open(t, Options{})
+	j, _, next := hungry(h)
+	got := next()
+	j.settle(Outcome{Status: compute.Status_timeout})
+	if err := <-got; !errors.Is(err, wire.ErrResourceExhausted) {
+		t.Errorf("error: %v", err)
+	}
+}
+
+// Whoever comes and goes cannot keep a stream from going on: it makes do with little.
+func TestStreamWithoutABlockTakesASmallPiece(t *testing.T) {
+	h := open(t, Options{})
+	little, err := h.Commons().Alloc(leastPiece, arena.Host)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !j.in.consumed(j.unit.arena, 1) {
-		t.Fatal("the first piece is not under way")
+	j, _, _ := hungry(h)
+	defer j.settle(Outcome{})
+	h.give([]arena.Ref{little})
+	small, _, err := j.in.next(j)
+	if err != nil || small.Length != leastPiece {
+		t.Fatalf("a piece of %d bytes, %v", small.Length, err)
 	}
-	h.fillUp()
-	if _, _, err := j.in.next(j); !errors.Is(err, wire.ErrResourceExhausted) {
-		t.Errorf("error: %v", err)
-	}
-	j.release()
-	j.settle(Outcome{})
+	freeBlock(h.Commons(), small)
 }
 
 func TestStreamedOutputIsAcknowledgedWhenTaken(t *testing.T) {

@@ -71,9 +71,12 @@ func (e *Engine) find(r Request) (*capability, error) {
 	}
 	e.mu.RLock()
 	defer e.mu.RUnlock()
+	if e.closed {
+		return nil, errStopping
+	}
 	for _, u := range e.units {
-		if spec, ok := u.specOf(r.Instance, r.Capability); ok {
-			return &capability{spec: spec, unit: u}, nil
+		if c := u.servedBy(r.Instance, r.Capability); c != nil {
+			return c, nil
 		}
 	}
 	return nil, wire.NewError(base.Code_notFound, "see inos plugin list", "no instance %d serves %q", r.Instance, r.Capability)
@@ -111,12 +114,6 @@ func (e *Engine) newJob(c *capability, r Request) (*Job, error) {
 			return nil, wire.NewError(base.Code_resourceExhausted, "look for plugins that call each other in a circle",
 				"%s: jobs call jobs %d deep", r.Capability, j.depth)
 		}
-		if left, bounded := p.left(); bounded && (j.budget == 0 || j.budget > left) {
-			if j.budget = left; left == 0 {
-				return nil, wire.NewError(base.Code_budgetExceeded, "run the job again with a larger --budget",
-					"%s: the calling job has nothing left to spend", r.Capability)
-			}
-		}
 		j.deadline = p.deadline
 	}
 	if !until.IsZero() {
@@ -126,16 +123,13 @@ func (e *Engine) newJob(c *capability, r Request) (*Job, error) {
 		}
 		j.deadline = min(j.deadline, wire.Monotonic()+int64(left))
 	}
-	return j, nil
-}
-
-// left returns what the job may still spend, and whether that is bounded.
-func (j *Job) left() (uint64, bool) {
-	if j.budget == 0 {
-		return 0, false
+	if p := r.Parent; p != nil { // the last, since what fails after it has to give it back
+		var err *wire.Error
+		if j.budget, j.share, err = p.reserve(j.budget); err != nil {
+			return nil, wire.NewError(err.Code, err.Hint, "%s: %s", r.Capability, err.Message)
+		}
 	}
-	spent := min(j.children.Load(), j.budget)
-	return j.budget - spent, true
+	return j, nil
 }
 
 // admit checks a request and brings its input into the arena.
@@ -150,6 +144,9 @@ func (e *Engine) admit(ctx context.Context, r Request) (*Job, error) {
 	}
 	if err := e.load(ctx, j, r); err != nil {
 		j.release()
+		if j.parent != nil {
+			j.parent.spend(j.share, 0)
+		}
 		return nil, err
 	}
 	return j, nil
@@ -170,7 +167,7 @@ func (e *Engine) load(ctx context.Context, j *Job, r Request) error {
 	if err := e.ward.inspect(j); err != nil {
 		return err
 	}
-	if err := j.writeHead(r); err != nil {
+	if err := j.writeHead(); err != nil {
 		return err
 	}
 	return e.jobs.add(j)
@@ -178,8 +175,8 @@ func (e *Engine) load(ctx context.Context, j *Job, r Request) error {
 
 // writeHead puts what the descriptor has no room for into a block. A job that
 // needs none of it goes without.
-func (j *Job) writeHead(r Request) error {
-	if len(j.params) == 0 && j.metadata == (wire.Metadata{}) && r.Key == "" && !j.in.streams() {
+func (j *Job) writeHead() error {
+	if len(j.params) == 0 && j.metadata == (wire.Metadata{}) && j.key == "" && !j.in.streams() {
 		return nil
 	}
 	deadline := j.deadline
@@ -187,11 +184,11 @@ func (j *Job) writeHead(r Request) error {
 		deadline = 0
 	}
 	msg, err := wire.Job{
-		ID: j.id, Capability: r.Capability, Params: j.params, Budget: j.budget, Priority: j.priority,
-		Deadline: deadline, IdempotencyKey: r.Key, InputBytes: j.in.size(), Metadata: j.metadata,
+		ID: j.id, Capability: j.cap.spec.Name, Params: j.params, Budget: j.budget, Priority: j.priority,
+		Deadline: deadline, IdempotencyKey: j.key, InputBytes: j.in.size(), Metadata: j.metadata,
 	}.Encode()
 	if err != nil {
-		return wire.NewError(base.Code_invalidArgument, "send less in parameters and more as input", "%s: %v", r.Capability, err)
+		return wire.NewError(base.Code_invalidArgument, "send less in parameters and more as input", "%s: %v", j.cap.spec.Name, err)
 	}
 	ref, v, err := blank(j.unit.arena, uint64(len(msg)))
 	if err != nil {

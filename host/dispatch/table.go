@@ -29,6 +29,9 @@ func newTable(history int) *table {
 func (t *table) add(j *Job) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.live[j.id] != nil {
+		return wire.NewError(base.Code_alreadyExists, "wait for that job", "job %x is under way already", j.id)
+	}
 	if j.key != "" {
 		if other, ok := t.keys[j.key]; ok {
 			return wire.NewError(base.Code_alreadyExists, "wait for that job, or use another key", "job %x is under way with the key %q", other, j.key)

@@ -70,12 +70,28 @@ func (h *theatre) attach(m *wire.Manifest) *actor { return h.attachIn(h.Commons(
 
 func (h *theatre) attachIn(a *arena.Arena, m *wire.Manifest) *actor {
 	h.Helper()
+	return h.enter(Attachment{Manifest: m, Arena: a})
+}
+
+// version puts a puppet into service that runs a given binary.
+func (h *theatre) version(digest string, m *wire.Manifest) *actor {
+	h.Helper()
+	return h.enter(Attachment{Manifest: m, Arena: h.Commons(), Digest: digest})
+}
+
+// audition puts one on trial.
+func (h *theatre) audition(digest string, m *wire.Manifest) *actor {
+	h.Helper()
+	return h.enter(Attachment{Manifest: m, Arena: h.Commons(), Digest: digest, Trial: true})
+}
+
+func (h *theatre) enter(a Attachment) *actor {
+	h.Helper()
 	h.cast++
-	p := h.Puppet(h.cast, a)
+	p := h.Puppet(h.cast, a.Arena)
 	act := &actor{Puppet: p, condemned: make(chan error, 8), theatre: h}
-	i, err := h.engine.Attach(Attachment{
-		ID: h.cast, Manifest: m, Link: p.Link, Arena: a, OnOffence: func(err error) { act.condemned <- err },
-	})
+	a.ID, a.Link, a.OnOffence = h.cast, p.Link, func(err error) { act.condemned <- err }
+	i, err := h.engine.Attach(a)
 	if err != nil {
 		h.Fatal(err)
 	}
@@ -87,13 +103,24 @@ func (h *theatre) attachIn(a *arena.Arena, m *wire.Manifest) *actor {
 var errKilled = errors.New("killed by the test")
 
 // die ends the process and its service.
-func (a *actor) die() {
+func (a *actor) die() { a.leave(errKilled) }
+
+func (a *actor) leave(cause error) {
 	if a.gone {
 		return
 	}
 	a.gone = true
-	a.inst.Detach(errKilled)
+	a.inst.Detach(cause)
 	a.Puppet.Close()
+}
+
+// serve ends one job well, and returns when the host knows.
+func (a *actor) serve() (job uint64) {
+	a.theatre.Helper()
+	d, _ := a.Submit()
+	a.Done(d.Job, compute.Status_success, arena.Ref{})
+	a.Sync()
+	return d.Job
 }
 
 // submit takes a job in that must be taken in.

@@ -26,31 +26,60 @@ type unit struct {
 	instances []*Instance
 	cost      wire.CostModel
 	digest    string // of the binary that serves
-	turns     int    // of canaries, in percent
 	retired   error
 }
 
 // size is how many jobs wait. The caller holds mu.
-func (u *unit) size() int { return u.queue.size + u.suspects.size }
-
-// line is where a job waits. The caller holds mu.
-func (u *unit) line(j *Job) *queue {
-	if j.suspect {
-		return &u.suspects
+func (u *unit) size() int {
+	n := u.queue.size + u.suspects.size
+	for _, i := range u.instances {
+		n += i.queue.size
 	}
-	return &u.queue
+	return n
 }
 
-// specOf finds what one instance says of a capability.
-func (u *unit) specOf(instance uint32, capability string) (wire.Capability, bool) {
+// line is where a job waits: with the only instance that may run it, among the
+// suspects, or with the others. It is nil when that instance is gone. The caller
+// holds mu.
+func (u *unit) line(j *Job) *queue {
+	switch {
+	case j.only != 0:
+		if i := u.instance(j.only); i != nil {
+			return &i.queue
+		}
+		return nil
+	case j.suspect:
+		return &u.suspects
+	default:
+		return &u.queue
+	}
+}
+
+// servedBy returns what one instance says of a capability, nil if it does not serve
+// it.
+func (u *unit) servedBy(instance uint32, name string) *capability {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if i := u.instance(instance); i != nil {
-		if n, ok := i.index[capability]; ok {
-			return i.m.Capabilities[n], true
+		if n, ok := i.index[name]; ok {
+			return i.capability(i.m.Capabilities[n])
 		}
 	}
-	return wire.Capability{}, false
+	return nil
+}
+
+func (i *Instance) capability(c wire.Capability) *capability {
+	return &capability{spec: c, unit: i.unit, m: i.m, digest: i.digest}
+}
+
+// binary returns the digest of what is to run a job.
+func (u *unit) binary(j *Job) string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if i := u.instance(j.only); i != nil {
+		return i.digest
+	}
+	return u.digest
 }
 
 // instance finds one that is alive. The caller holds mu.
@@ -120,20 +149,16 @@ func (u *unit) enqueue(j *Job) error {
 		err = u.retired
 	case u.size() >= limit:
 		err = queueFull(u.module, limit)
-	case j.only != 0 && u.instance(j.only) == nil:
+	case u.line(j) == nil:
 		err = addresseeGone(j.only)
 	default:
-		if j.only != 0 {
-			u.instance(j.only).queue.push(j)
-		} else {
-			u.line(j).push(j)
-		}
+		u.line(j).push(j)
 		// Whoever gave the job its outcome before it stood here did not find it, so
 		// nobody else would take it out.
 		if j.over() {
 			u.withdraw(j)
 		}
-		later = u.fill()
+		u.fill(&later)
 	}
 	u.mu.Unlock()
 	later.run()
@@ -141,64 +166,112 @@ func (u *unit) enqueue(j *Job) error {
 }
 
 // fill starts waiting jobs while instances have room: those that only one instance
-// may run, then those that run alone, then the others. The caller holds mu and runs
-// the errands when it has let go of it.
-func (u *unit) fill() (later errands) {
+// may run, then the suspects, then the others; none of the three holds up another.
+// The caller holds mu and runs the errands when it has let go of it.
+func (u *unit) fill(later *errands) {
 	for _, i := range u.instances {
-		for j := i.queue.first(); j != nil && i.room() && i.phase != dead; j = i.queue.first() {
-			u.start(j, i, &later)
-		}
-	}
-	for _, q := range [...]*queue{&u.suspects, &u.queue} {
-		for j := q.first(); j != nil; j = q.first() {
-			if j.over() { // whoever gave it its outcome waits for mu
-				u.withdraw(j)
+		for j := i.queue.first(); j != nil && i.phase.open(); j = i.queue.first() {
+			if !u.admits(j, i.digest, later) {
 				continue
 			}
-			i, hope := u.pick(j)
-			if i == nil && hope {
+			if !i.room(j) || !u.start(j, i, later) {
 				break
 			}
-			if i == nil {
-				u.withdraw(j)
-				later.refused = append(later.refused, j)
-				continue
+		}
+	}
+	for j := u.suspects.first(); j != nil && u.unguarded(); {
+		next := u.suspects.after(j)
+		if u.admits(j, u.digest, later) && !u.elsewhere(j) {
+			u.place(j, later)
+		}
+		j = next
+	}
+	for j := u.queue.first(); j != nil; j = u.queue.first() {
+		if !u.admits(j, u.digest, later) {
+			continue
+		}
+		if j.suspect { // of what it was not when it came
+			u.queue.remove(j)
+			u.suspects.push(j)
+			if !u.elsewhere(j) {
+				u.place(j, later)
 			}
-			u.start(j, i, &later)
+			continue
+		}
+		if !u.place(j, later) {
+			return
 		}
 	}
-	return later
 }
 
-// start takes a job out of its queue and gives it to an instance. The caller holds
-// mu.
-func (u *unit) start(j *Job, i *Instance, later *errands) {
-	q := j.stands
-	if j.over() {
+// admits takes a job out of its queue that has its outcome or must not start on a
+// binary, and finds out whether it is a suspect there. The caller holds mu.
+func (u *unit) admits(j *Job, plugin string, later *errands) bool {
+	if j.over() { // whoever gave it its outcome waits for mu
 		u.withdraw(j)
-		return
+		return false
 	}
-	q.remove(j)
-	if j.begin != nil {
-		i.reserved++
-		j.gated = true
-		go u.gate(j, i)
-		return
+	r := u.engine.ward.look(j, plugin)
+	if j.suspect = r.kills > 0; r.kills >= u.engine.opts.MaxKills {
+		u.refuse(j, quarantined(r.capability, r.kills, r.cause), later)
+		return false
 	}
-	if i.start(j) {
-		later.ring(i)
-	} else { // the instance is condemned and not picked again
-		q.pushFront(j)
-		if q == &i.queue {
-			u.withdraw(j)
-			later.refused = append(later.refused, j)
+	return true
+}
+
+// place gives a job to the instance that suits it best, or refuses it when there is
+// none any more. It reports whether the job waits no longer. The caller holds mu.
+func (u *unit) place(j *Job, later *errands) bool {
+	for {
+		i, hope := u.pick(j)
+		switch {
+		case i != nil:
+		case hope:
+			return false
+		default:
+			u.refuse(j, noLongerServed(j.cap.spec.Name, u.module), later)
+			return true
+		}
+		if err := i.refit(j); err != nil {
+			u.refuse(j, err, later)
+			return true
+		}
+		if u.start(j, i, later) {
+			return true
 		}
 	}
 }
 
-// gate has a job begin and then starts it, in the place that is kept for it, or
-// lets it wait again when the instance is not there any more.
-func (u *unit) gate(j *Job, i *Instance) {
+// start takes a job out of its queue and gives it to an instance. It reports whether
+// that could be done; if not, the instance is condemned. The caller holds mu.
+func (u *unit) start(j *Job, i *Instance, later *errands) bool {
+	q := j.stands
+	q.remove(j)
+	switch {
+	case j.begin != nil:
+		j.gate = make(chan struct{})
+		i.reserved++
+		if j.suspect {
+			i.suspects = append(i.suspects, j)
+		}
+		go u.begin(j, i)
+	case i.start(j):
+		later.ring(i)
+	default:
+		q.pushFront(j)
+		return false
+	}
+	if j.only == 0 {
+		u.counted(j, i)
+	}
+	return true
+}
+
+// begin has a job begin and then starts it, in the place that is kept for it. It
+// waits again when the instance takes no jobs any more, or when it has become a
+// suspect meanwhile.
+func (u *unit) begin(j *Job, i *Instance) {
+	defer close(j.gate)
 	err := beforeBegin.Hit()
 	if err == nil {
 		err = j.begin()
@@ -206,27 +279,30 @@ func (u *unit) gate(j *Job, i *Instance) {
 	var later errands
 	u.mu.Lock()
 	i.reserved--
-	j.begin, j.gated = nil, false
-	refused := u.retired
-	switch {
-	case err != nil || refused != nil || j.over():
+	i.acquit(j)
+	j.begin, j.begun = nil, true
+	if err == nil && u.retired != nil {
+		err = u.retired
+	}
+	line := u.line(j)
+	if err == nil && line == nil {
+		err = addresseeGone(j.only)
+	}
+	switch known := u.engine.ward.look(j, i.digest).kills > 0; {
+	case err != nil || j.over():
 		j.state = ended
 		j.release()
-	case j.only == 0 && (i.phase == dead || i.phase == draining || i.condemned.Load()) || !i.start(j):
-		u.line(j).pushFront(j)
-	default:
+		if err != nil {
+			later.ended = append(later.ended, end{j, Outcome{Status: refusal(err), Err: wire.AsError(err), Attempts: j.attempts}})
+		}
+	case i.phase.open() && known == j.suspect && i.room(j) && i.start(j):
 		later.ring(i)
+	default:
+		line.pushFront(j)
 	}
-	also := u.fill()
+	u.fill(&later)
 	u.mu.Unlock()
 	later.run()
-	also.run()
-	switch {
-	case err != nil:
-		j.settle(Outcome{Status: statusOf(err), Err: wire.AsError(err), Attempts: j.attempts})
-	case refused != nil:
-		j.settle(Outcome{Status: compute.Status_rejected, Err: wire.AsError(refused), Attempts: j.attempts})
-	}
 }
 
 // withdraw takes a job out of the queue for good. The caller holds mu.
@@ -236,13 +312,38 @@ func (u *unit) withdraw(j *Job) {
 	j.release()
 }
 
+// refuse ends a job that waits. The caller holds mu.
+func (u *unit) refuse(j *Job, err *wire.Error, later *errands) {
+	u.withdraw(j)
+	later.ended = append(later.ended, end{j, Outcome{Status: refusal(err), Err: err, Attempts: j.attempts}})
+}
+
+// cull ends the jobs that wait for a capability that the module has no more. The
+// caller holds mu.
+func (u *unit) cull(keep func(name string) bool, later *errands) {
+	for _, q := range [...]*queue{&u.suspects, &u.queue} {
+		for j := q.first(); j != nil; {
+			next := q.after(j)
+			if !keep(j.cap.spec.Name) {
+				u.refuse(j, noLongerServed(j.cap.spec.Name, u.module), later)
+			}
+			j = next
+		}
+	}
+}
+
+// end is a job with the outcome that it is to have.
+type end struct {
+	job *Job
+	o   Outcome
+}
+
 // errands are what a change of a unit leaves to do without its lock: bells to
-// ring, usually one, so it is kept without memory of its own, and jobs to settle
-// that nobody serves any more.
+// ring, usually one, so it is kept without memory of its own, and jobs to settle.
 type errands struct {
-	first   *Instance
-	more    []*Instance
-	refused []*Job
+	first *Instance
+	more  []*Instance
+	ended []end
 }
 
 func (e *errands) ring(i *Instance) {
@@ -261,23 +362,20 @@ func (e *errands) run() {
 	for _, i := range e.more {
 		i.link.PluginBell.Ring()
 	}
-	for _, j := range e.refused {
-		j.settle(Outcome{Status: compute.Status_rejected, Err: noLongerServed(j.cap.spec.Name, j.unit.module), Attempts: j.attempts})
+	for _, n := range e.ended {
+		n.job.settle(n.o)
 	}
 }
 
-// pick returns the instance with the fewest jobs that serves the capability and
-// has room, or nil. There is no hope when others of the module serve, but none of
-// them this capability. The caller holds mu.
+// pick returns the canary whose turn it is, or else the instance with the fewest jobs
+// that serves the capability and has room, or nil. There is no hope when others of
+// the module serve, but none of them this capability. The caller holds mu.
 func (u *unit) pick(j *Job) (best *Instance, hope bool) {
 	capability := j.cap.spec.Name
 	others := false
 	for _, i := range u.instances {
-		if i.phase == trial && i.percent > 0 && i.fits(j) && i.room() {
-			if u.turns += i.percent; u.turns >= 100 {
-				u.turns -= 100
-				return i, true
-			}
+		if i.due(j) {
+			return i, true
 		}
 		if i.phase != serving || i.condemned.Load() {
 			continue
@@ -287,18 +385,50 @@ func (u *unit) pick(j *Job) (best *Instance, hope bool) {
 			continue
 		}
 		hope = true
-		if i.room() && !(j.suspect && i.suspects > 0) && (best == nil || i.busy() < best.busy()) {
+		if i.room(j) && (best == nil || i.busy() < best.busy()) {
 			best = i
 		}
 	}
 	return best, hope || !others
 }
 
-// serves reports whether an instance knows the capability. The caller holds mu.
+// unguarded reports whether an instance may run a suspect now. The caller holds mu.
+func (u *unit) unguarded() bool {
+	return slices.ContainsFunc(u.instances, func(i *Instance) bool {
+		return i.phase == serving && len(i.suspects) == 0 && i.busy() < i.limit && !i.condemned.Load()
+	})
+}
+
+// elsewhere reports whether a job that is the same as a suspect runs or begins, so
+// that it has to wait for what becomes of that one. The caller holds mu.
+func (u *unit) elsewhere(j *Job) bool {
+	return slices.ContainsFunc(u.instances, func(i *Instance) bool {
+		return slices.ContainsFunc(i.suspects, func(s *Job) bool { return s.digest == j.digest })
+	})
+}
+
+// alert has those under suspicion be known that run already: another copy of a job
+// that was in flight where a process died. The caller holds mu.
+func (u *unit) alert(plugin string) {
+	for _, i := range u.instances {
+		if i.digest != plugin {
+			continue
+		}
+		for _, j := range i.inflight {
+			if !j.suspect && u.engine.ward.look(j, plugin).kills > 0 {
+				j.suspect = true
+				i.suspects = append(i.suspects, j)
+			}
+		}
+	}
+}
+
+// serves reports whether an instance in service knows the capability. The caller
+// holds mu.
 func (u *unit) serves(capability string) bool {
 	return slices.ContainsFunc(u.instances, func(i *Instance) bool {
 		_, ok := i.index[capability]
-		return ok
+		return ok && i.home == serving && i.phase != dead
 	})
 }
 
@@ -332,17 +462,18 @@ func (u *unit) retire(reason error) {
 		u.retired = wire.NewError(base.Code_unavailable, "see inos plugin list", "%s is no longer served: %v", u.module, reason)
 	}
 	gone := wire.AsError(u.retired)
-	var left []*Job
-	for _, q := range [...]*queue{&u.suspects, &u.queue} {
+	var later errands
+	lines := []*queue{&u.suspects, &u.queue}
+	for _, i := range u.instances {
+		lines = append(lines, &i.queue)
+	}
+	for _, q := range lines {
 		for j := q.first(); j != nil; j = q.first() {
-			u.withdraw(j)
-			left = append(left, j)
+			u.refuse(j, gone, &later)
 		}
 	}
 	u.mu.Unlock()
-	for _, j := range left {
-		j.settle(Outcome{Status: compute.Status_rejected, Err: gone, Attempts: j.attempts})
-	}
+	later.run()
 }
 
 // maxStarts bounds how often a job is started again because of deaths that are not
@@ -367,8 +498,11 @@ func (u *unit) orphan(j *Job, d *death, blamed bool) (Outcome, bool) {
 	again := j.idempotent() && j.only == 0
 	poison := kills >= u.engine.opts.MaxKills
 	if again && !poison && j.attempts < maxStarts && u.retired == nil {
-		j.state = waiting
-		j.suspect = j.suspect || blamed
+		if j.state = waiting; d.moved() {
+			j.attempts--
+		}
+		// The binary that serves may be another than the one that died.
+		j.suspect = u.engine.ward.look(j, u.digest).kills > 0
 		u.line(j).pushFront(j)
 		return Outcome{}, false
 	}
@@ -392,7 +526,8 @@ func (u *unit) orphan(j *Job, d *death, blamed bool) (Outcome, bool) {
 	return o, true
 }
 
-// idempotent reports whether the job can be started again as it was.
+// idempotent reports whether the job, which was started, can be started again as it
+// was.
 func (j *Job) idempotent() bool {
-	return j.cap.spec.Idempotent && j.in.replayable() && j.outBytes.Load() == 0
+	return j.spec.Idempotent && j.in.replayable() && j.outBytes.Load() == 0
 }

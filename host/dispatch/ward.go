@@ -3,8 +3,8 @@ package dispatch
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -35,22 +35,29 @@ type suspicion struct {
 
 // record is what is held against a job.
 type record struct {
-	capability string
-	input      uint64 // bytes
-	kills      int
-	since      time.Time
-	cause      string
+	kind
+	kills int
+	since time.Time
+	cause string
 }
 
-// maxRecords bounds the jobs that are remembered; the oldest goes first.
+// maxRecords bounds the jobs that are remembered.
 const maxRecords = 1024
 
-// ward remembers the jobs under suspicion. The zero ward is empty.
+// kind is what is cheap to know of a job.
+type kind struct {
+	plugin, capability string
+	input              uint64 // bytes
+}
+
+// ward remembers the jobs under suspicion. The zero ward is empty. Its lock is taken
+// after unit.mu.
 type ward struct {
 	count atomic.Int64 // records, for a look without the lock
 
 	mu      sync.Mutex
 	records map[suspicion]*record
+	kinds   map[kind]int // records of each
 }
 
 // Quarantine describes a job that is under suspicion, or not started any more.
@@ -65,7 +72,7 @@ type Quarantine struct {
 }
 
 // identify computes the digest of a job. The input of a stream is not kept, so such
-// a job has none.
+// a job has none. The caller holds unit.mu, or nobody else has the job.
 func (j *Job) identify() (jobDigest, bool) {
 	if j.digest != (jobDigest{}) {
 		return j.digest, true
@@ -96,77 +103,67 @@ func (j *Job) identify() (jobDigest, bool) {
 	return j.digest, true
 }
 
-// inspect refuses a job that is quarantined, and puts one that is under suspicion
-// among the suspects. Nothing is computed unless a job of the same capability and
-// length is known.
+// inspect refuses a job that is quarantined before it is taken in.
 func (w *ward) inspect(j *Job) error {
-	if w.count.Load() == 0 || j.only != 0 {
+	if w.count.Load() == 0 {
 		return nil
 	}
-	u := j.unit
-	u.mu.Lock()
-	plugin := u.digest
-	u.mu.Unlock()
-	if !w.resembles(plugin, j.cap.spec.Name, j.in.size()) {
-		return nil
-	}
-	digest, ok := j.identify()
-	if !ok {
-		return nil
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	r := w.records[suspicion{digest, plugin}]
-	switch {
-	case r == nil:
-	case r.kills >= j.engine.opts.MaxKills:
+	if r := w.look(j, j.unit.binary(j)); r.kills >= j.engine.opts.MaxKills {
 		return quarantined(r.capability, r.kills, r.cause)
-	default:
-		j.suspect = true
 	}
 	return nil
 }
 
-// resembles reports whether a job of that capability and length is known.
-func (w *ward) resembles(plugin, capability string, input uint64) bool {
+// look returns what is held against a job of a binary. Nothing is computed unless a
+// job of the same kind is known. The caller holds unit.mu, or nobody else has the job.
+func (w *ward) look(j *Job, plugin string) record {
+	if w.count.Load() == 0 || !w.knows(j.kind(plugin)) {
+		return record{}
+	}
+	digest, ok := j.identify()
+	if !ok {
+		return record{}
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for s, r := range w.records {
-		if s.plugin == plugin && r.capability == capability && r.input == input {
-			return true
-		}
+	if r := w.records[suspicion{digest, plugin}]; r != nil {
+		return *r
 	}
-	return false
+	return record{}
+}
+
+func (j *Job) kind(plugin string) kind { return kind{plugin, j.cap.spec.Name, j.inBytes.Load()} }
+
+func (w *ward) knows(k kind) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.kinds[k] > 0
 }
 
 // death is the end of one process. However many jobs in flight were the same, it
 // counts once for them.
 type death struct {
 	cause   error
+	plugin  string // digest of its binary
 	charged map[jobDigest]bool
 }
+
+func (d *death) moved() bool { return errors.Is(d.cause, ErrMoved) }
 
 // blame holds a death against a job and returns how many there are now. The caller
 // holds unit.mu.
 func (w *ward) blame(j *Job, d *death) int {
 	digest, ok := j.identify()
 	if !ok {
-		return 0
+		return j.attempts // its input is not there to be told by, or nobody can run it again
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.records == nil {
-		w.records = make(map[suspicion]*record)
-	}
-	s := suspicion{digest, j.unit.digest}
+	s := suspicion{digest, d.plugin}
 	r := w.records[s]
 	if r == nil {
-		if len(w.records) >= maxRecords {
-			w.forgetOldest()
-		}
-		r = &record{capability: j.cap.spec.Name, input: j.in.size()}
-		w.records[s] = r
-		w.count.Add(1)
+		r = &record{kind: j.kind(d.plugin)}
+		w.add(s, r)
 	}
 	if !d.charged[digest] {
 		d.charged[digest] = true
@@ -176,31 +173,51 @@ func (w *ward) blame(j *Job, d *death) int {
 	return r.kills
 }
 
-// forgetOldest makes room for another record. The caller holds mu.
-func (w *ward) forgetOldest() {
-	var oldest suspicion
-	at := time.Unix(math.MaxInt32, 0)
-	for s, r := range w.records {
-		if r.since.Before(at) {
-			oldest, at = s, r.since
-		}
+// add takes up a record. The caller holds mu.
+func (w *ward) add(s suspicion, r *record) {
+	if w.records == nil {
+		w.records, w.kinds = make(map[suspicion]*record), make(map[kind]int)
 	}
-	delete(w.records, oldest)
+	if len(w.records) >= maxRecords {
+		w.forgetOldest()
+	}
+	w.records[s] = r
+	w.kinds[r.kind]++
+	w.count.Add(1)
+}
+
+// remove drops a record. The caller holds mu.
+func (w *ward) remove(s suspicion) {
+	r := w.records[s]
+	delete(w.records, s)
+	if w.kinds[r.kind]--; w.kinds[r.kind] == 0 {
+		delete(w.kinds, r.kind)
+	}
 	w.count.Add(-1)
 }
 
-// clear takes a job off the list that has ended well.
-func (w *ward) clear(j *Job) {
-	if digest, ok := j.identified(); ok {
-		w.forgive(func(s suspicion) bool { return s.job == digest })
+// forgetOldest makes room for another record: of those with the fewest deaths, so
+// that many innocents do not drive out the guilty, the oldest goes. The caller holds
+// mu.
+func (w *ward) forgetOldest() {
+	var oldest suspicion
+	var least *record
+	for s, r := range w.records {
+		if least == nil || r.kills < least.kills || r.kills == least.kills && r.since.Before(least.since) {
+			oldest, least = s, r
+		}
 	}
+	w.remove(oldest)
 }
 
-// identified returns the digest of a job that somebody had to know.
-func (j *Job) identified() (jobDigest, bool) {
-	j.unit.mu.Lock()
-	defer j.unit.mu.Unlock()
-	return j.digest, j.digest != (jobDigest{})
+// clear takes a job off the list that has come to its end in a process of that
+// binary. The caller holds unit.mu.
+func (w *ward) clear(j *Job, plugin string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if s := (suspicion{j.digest, plugin}); w.records[s] != nil {
+		w.remove(s)
+	}
 }
 
 // forgive forgets records, and reports whether there were any.
@@ -210,8 +227,7 @@ func (w *ward) forgive(which func(suspicion) bool) bool {
 	found := false
 	for s := range w.records {
 		if which(s) {
-			delete(w.records, s)
-			w.count.Add(-1)
+			w.remove(s)
 			found = true
 		}
 	}

@@ -179,9 +179,11 @@ func (s *successor) Discard(cause error) {
 	case len(list) > 0:
 		for _, i := range list {
 			i.dismiss()
+			if s.working(i) { // nothing waits for it to be gone
+				s.module.linger(func() { i.retire(time.Duration(*s.rule.DrainTimeout), cause) })
+				continue
+			}
 			i.end(cause)
-		}
-		for _, i := range list {
 			<-i.gone
 		}
 	case s.first == nil:
@@ -194,6 +196,27 @@ func (s *successor) Discard(cause error) {
 			n.log.Error("state blocks", "plugin", s.module.name, "error", err)
 		}
 	}
+}
+
+// working reports whether a process of a canary has jobs that it can bring to an
+// end. While it does, it neither holds state nor what only one process can hold.
+func (s *successor) working(i *instance) bool {
+	p := s.plan()
+	return s.old != nil && !p.State && !p.Exclusive && !i.dead() && i.unit.Load() > 0
+}
+
+// linger lets processes that were replaced end in their own time. They count among
+// those that hold up further versions.
+func (m *module) linger(end func()) {
+	m.mu.Lock()
+	m.lingering++
+	m.mu.Unlock()
+	m.node.tasks.Go(func() {
+		end()
+		m.mu.Lock()
+		m.lingering--
+		m.mu.Unlock()
+	})
 }
 
 // Tally implements swap.Subject.
@@ -263,17 +286,13 @@ func (m *module) bring(ctx context.Context, g *generation, b begun, sure bool) e
 		baseline = s.old.tally()
 	}
 	err := swap.Run(ctx, p, old, s, note)
+	if err == nil && s.old != nil {
+		m.linger(func() { s.old.leave(errReplaced) })
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.exchanging = ""
 	if err == nil && s.old != nil {
-		m.lingering++
-		n.tasks.Go(func() {
-			s.old.leave(errReplaced)
-			m.mu.Lock()
-			m.lingering--
-			m.mu.Unlock()
-		})
 		if period := time.Duration(*g.rule.Probation); !sure && period > 0 {
 			ctx, cancel := context.WithCancelCause(n.ctx)
 			g.trial = cancel

@@ -227,8 +227,12 @@ func (r Rule) validate(where string) error {
 	if r.Swap != "" && r.Swap != Auto && r.Swap != Manual {
 		errs = append(errs, fmt.Errorf("%s: swap %q is neither auto nor manual", where, r.Swap))
 	}
-	if c := r.Canary; c != nil && (c.Percent < 0 || c.Percent > 100) {
+	switch c := r.Canary; {
+	case c == nil:
+	case c.Percent < 0 || c.Percent > 100:
 		errs = append(errs, fmt.Errorf("%s: a canary of %d percent is not between 0 and 100", where, c.Percent))
+	case c.Percent > 0 && c.For == 0:
+		errs = append(errs, fmt.Errorf(`%s: a canary must say for how long, as {"percent": %d, "for": "1m"}`, where, c.Percent))
 	}
 	return errors.Join(errs...)
 }
@@ -282,8 +286,9 @@ func (p *Policy) For(name string) Rule {
 	return r
 }
 
-// Admits checks everything that a rule forbids a plugin from the start. Publisher
-// is the name of the trusted key that signed it, "" for none.
+// Admits checks everything that a rule, which must be complete, as For returns it,
+// forbids a plugin from the start. Publisher is the name of the trusted key that
+// signed it, "" for none.
 func (r Rule) Admits(m *wire.Manifest, publisher string) error {
 	deny := func(hint, format string, args ...any) error {
 		return wire.NewError(base.Code_permissionDenied, hint, format, args...)

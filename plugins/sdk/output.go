@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"inos/plugins/sdk/wire"
 	"inos/protocols/base/v1"
@@ -42,7 +43,7 @@ func (j *Job) Output(n int) ([]byte, error) {
 	}
 	if size > uint64(len(j.out.bytes)) {
 		j.drop()
-		b, err := j.port.lease(j.Context(), size)
+		b, err := j.lease(size)
 		if err != nil {
 			return nil, fmt.Errorf("job %x: output of %d bytes: %w", j.id, n, err)
 		}
@@ -78,6 +79,37 @@ func (j *Job) Write(p []byte) (int, error) {
 	return done, nil
 }
 
+// Bounds of how long a piece of a stream waits while the arena is full. Others give
+// their pieces back as their callers take them, so there will be room.
+const (
+	roomWait   = 30 * time.Second
+	firstRetry = time.Millisecond
+	lastRetry  = 50 * time.Millisecond
+)
+
+// lease gets a block for output. A stream waits for one, since it has begun and
+// cannot be asked for again.
+func (j *Job) lease(size uint64) (block, error) {
+	b, err := j.port.lease(j.Context(), size)
+	if !j.spec.Streams {
+		return b, err
+	}
+	t := time.NewTimer(0)
+	defer t.Stop()
+	<-t.C
+	pause := firstRetry
+	for until := time.Now().Add(roomWait); errors.Is(err, wire.ErrResourceExhausted) && time.Now().Before(until); pause = min(2*pause, lastRetry) {
+		t.Reset(pause)
+		select {
+		case <-t.C:
+		case <-j.Context().Done():
+			return block{}, context.Cause(j.Context())
+		}
+		b, err = j.port.lease(j.Context(), size)
+	}
+	return b, err
+}
+
 // smallOutput is the first block that Write asks for: leases of this size are
 // held ahead, so a short answer costs no request.
 const smallOutput = 256
@@ -89,7 +121,7 @@ func (j *Job) grow(more uint64) error {
 		if err := j.flush(); err != nil {
 			return err
 		}
-		b, err := j.port.lease(j.Context(), j.port.pieceBytes())
+		b, err := j.lease(j.port.pieceBytes())
 		if err != nil {
 			return fmt.Errorf("job %x: next piece of the output: %w", j.id, err)
 		}

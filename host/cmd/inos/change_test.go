@@ -33,6 +33,7 @@ func failedStep(name string, took time.Duration, why string) api.Event {
 var swapSteps = []api.Event{
 	step("launched", 21340*time.Microsecond), step("checked", 42*time.Microsecond), step("connected", 3*time.Millisecond), step("frozen", 780*time.Millisecond),
 	step("adopted", 1200*time.Microsecond), step("started", 950*time.Microsecond), step("tested", 2*time.Millisecond), step("flipped", 130*time.Microsecond),
+	{Plugin: "greet", Version: "1.0.0", Step: "drained", TookNs: 2700},
 }
 
 func TestSwapShowsItsStepsAndTheVerdict(t *testing.T) {

@@ -53,6 +53,9 @@ func (a *app) showPlugin(p api.Plugin, means api.Means) {
 		t.pair("next start", p.RetryAt.Local().Format(time.TimeOnly))
 	}
 	t.pair("also", strings.Join(notes(p), ", "))
+	if p.Exchanging != p.Version {
+		t.pair("coming in", p.Exchanging)
+	}
 	if p.Previous != "" {
 		t.pair("before", p.Previous+"; see inos plugin history "+p.Name)
 	}

@@ -15,16 +15,24 @@ import (
 
 // steps draws what happens to plugins, one line for each event as it comes.
 type steps struct {
-	w     io.Writer
-	shade bool // somebody looks at it who sees colours
+	w       io.Writer
+	shade   bool   // somebody looks at it who sees colours
+	version string // that the change is about, which the first of its events names
 }
 
-func newSteps(w io.Writer) steps {
-	return steps{w, isTerminal(w) && os.Getenv("NO_COLOR") == ""}
+func newSteps(w io.Writer) *steps {
+	return &steps{w: w, shade: isTerminal(w) && os.Getenv("NO_COLOR") == ""}
 }
 
-// change draws a step of a change of one plugin: how it went, how long it took.
-func (s steps) change(e api.Event) {
+// change draws a step of a change of one plugin: how it went, how long it took. A
+// step of another version than the first one's says so.
+func (s *steps) change(e api.Event) {
+	if s.version == "" {
+		s.version = e.Version
+	}
+	if e.Version != s.version && e.Version != "" {
+		e.Detail = strings.TrimSpace(e.Version + " " + e.Detail)
+	}
 	line := fmt.Sprintf("  %s %-11s %8s  %s", s.mark(e), plain(e.Step), took(e), s.bar(time.Duration(e.TookNs)))
 	if about := remark(e); about != "" {
 		line = fmt.Sprintf("%s%s  %s", line, strings.Repeat(" ", max(0, widest-cells(time.Duration(e.TookNs)))), about)
@@ -33,7 +41,7 @@ func (s steps) change(e api.Event) {
 }
 
 // event draws an event of any plugin.
-func (s steps) event(e api.Event) {
+func (s *steps) event(e api.Event) {
 	if e.Missed > 0 {
 		fmt.Fprintf(s.w, "%d events before this are forgotten\n", e.Missed)
 	}
@@ -47,7 +55,7 @@ func (s steps) event(e api.Event) {
 }
 
 // mark says how a step went.
-func (s steps) mark(e api.Event) string {
+func (s *steps) mark(e api.Event) string {
 	mark, code := "✓", "32"
 	if e.Error != nil {
 		mark, code = "✗", "31"
@@ -103,7 +111,7 @@ func length(d time.Duration) int {
 // cells that a bar takes.
 func cells(d time.Duration) int { return (length(d) + 7) / 8 }
 
-func (s steps) bar(d time.Duration) string {
+func (s *steps) bar(d time.Duration) string {
 	n := length(d)
 	text := strings.Repeat(string(eighths[8]), n/8)
 	if rest := n % 8; rest > 0 {

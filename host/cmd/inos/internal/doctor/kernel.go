@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -59,11 +60,13 @@ func sharedMemory() Finding {
 		return fail(check, err.Error(), "allow memfd_create and its seals, in a container's seccomp profile for instance")
 	}
 	defer s.Close()
+	var signalled sync.WaitGroup
+	defer signalled.Wait() // before the memory goes
 	ctx, cancel := context.WithTimeout(context.Background(), wakeTimeout)
 	defer cancel()
 	e := s.Epochs()
 	seen := e.Load(uint16(system.HostEpoch_health))
-	go e.Signal(uint16(system.HostEpoch_health))
+	signalled.Go(func() { e.Signal(uint16(system.HostEpoch_health)) })
 	if _, err := e.Wait(ctx, uint16(system.HostEpoch_health), seen); err != nil {
 		return fail(check, "a futex in shared memory wakes nobody: "+err.Error(), "allow futex, in a container's seccomp profile for instance")
 	}
