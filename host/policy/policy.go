@@ -290,27 +290,38 @@ func (p *Policy) For(name string) Rule {
 // forbids a plugin from the start. Publisher is the name of the trusted key that
 // signed it, "" for none.
 func (r Rule) Admits(m *wire.Manifest, publisher string) error {
-	deny := func(hint, format string, args ...any) error {
-		return wire.NewError(base.Code_permissionDenied, hint, format, args...)
-	}
-	if *r.Disabled {
-		return deny("change that in the node's policy.json", "the operator's policy disables %s", m.Name)
-	}
-	if publisher == "" && (*r.RequireSignature || len(r.Publishers) > 0) {
-		return deny("sign it with inos plugin sign, and trust the key with inos plugin trust", "the operator's policy demands a signature of %s by a trusted key, and it has none", m.Name)
-	}
-	if len(r.Publishers) > 0 && !slices.Contains(r.Publishers, publisher) {
-		return deny("add the publisher in the node's policy.json", "%s is signed by %s, and the operator's policy takes it from %s only", m.Name, publisher, strings.Join(r.Publishers, ", "))
+	if err := r.AdmitsPublisher(m.Name, publisher); err != nil {
+		return err
 	}
 	if r.Capabilities == nil {
 		return nil
 	}
 	for _, c := range m.Capabilities {
 		if !slices.ContainsFunc(r.Capabilities, func(pattern string) bool { ok, _ := path.Match(pattern, c.Name); return ok }) {
-			return deny("add a pattern for it in the node's policy.json", "the operator's policy does not let %s serve %s", m.Name, c.Name)
+			return denied("add a pattern for it in the node's policy.json", "the operator's policy does not let %s serve %s", m.Name, c.Name)
 		}
 	}
 	return nil
+}
+
+// AdmitsPublisher is the part of Admits that can be told without the manifest: of a
+// plugin of that name, signed by that publisher.
+func (r Rule) AdmitsPublisher(name, publisher string) error {
+	switch {
+	case *r.Disabled:
+		return denied("change that in the node's policy.json", "the operator's policy disables %s", name)
+	case publisher == "" && (*r.RequireSignature || len(r.Publishers) > 0):
+		return denied("sign it with inos plugin sign, and trust the key with inos plugin trust",
+			"the operator's policy demands a signature of %s by a trusted key, and it has none", name)
+	case len(r.Publishers) > 0 && !slices.Contains(r.Publishers, publisher):
+		return denied("add the publisher in the node's policy.json",
+			"%s is signed by %s, and the operator's policy takes it from %s only", name, publisher, strings.Join(r.Publishers, ", "))
+	}
+	return nil
+}
+
+func denied(hint, format string, args ...any) error {
+	return wire.NewError(base.Code_permissionDenied, hint, format, args...)
 }
 
 // ArenaFor says where the blocks of a plugin lie that the named key signed, and,

@@ -19,7 +19,8 @@ func (a *app) pluginCommand() *cobra.Command {
 		Long:    "See the node's plugins and the files of the plugins folder, decide which version of each serves, or begin a plugin of your own. The node follows the folder: a file that comes into it is taken into service, or exchanged for the version that serves.",
 		Example: "  inos plugin list\n  inos plugin info storage\n  inos plugin swap storage\n  inos plugin rollback storage\n  inos plugin new greet",
 	}, a.pluginListCommand(), a.pluginInfoCommand(), a.pluginHistoryCommand(), a.pluginSwapCommand(), a.pluginRollbackCommand(),
-		a.pluginPinCommand(), a.pluginUnpinCommand(), a.pluginDrainCommand(), a.pluginUndrainCommand(), a.pluginNewCommand())
+		a.pluginPinCommand(), a.pluginUnpinCommand(), a.pluginDrainCommand(), a.pluginUndrainCommand(), a.pluginNewCommand(),
+		a.pluginSignCommand(), a.pluginTrustCommand(), a.pluginVerifyCommand())
 }
 
 func (a *app) pluginListCommand() *cobra.Command {
