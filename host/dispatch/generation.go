@@ -191,9 +191,22 @@ func (i *Instance) acquit(j *Job) {
 }
 
 // blame decides to whom the death of the instance is charged: to nobody when it was
-// moved, to the suspect in flight if there is one, and else to every job in flight.
-// The caller holds unit.mu.
+// moved, to the jobs that would not stop if it was ended for that, to the suspect in
+// flight if there is one, and else to every job in flight. The caller holds unit.mu.
 func (i *Instance) blame(cause error) func(*Job) bool {
-	moved, alone := errors.Is(cause, ErrMoved), slices.ContainsFunc(i.suspects, func(j *Job) bool { return j.state == running })
-	return func(j *Job) bool { return !moved && (j.suspect || !alone) }
+	moved, hung := errors.Is(cause, ErrMoved), false
+	for _, j := range i.inflight {
+		hung = hung || j.hung
+	}
+	alone := slices.ContainsFunc(i.suspects, func(j *Job) bool { return j.state == running })
+	return func(j *Job) bool {
+		switch {
+		case moved:
+			return false
+		case hung:
+			return j.hung
+		default:
+			return j.suspect || !alone
+		}
+	}
 }

@@ -241,7 +241,11 @@ func (i *Instance) condemn(err error) {
 func (i *Instance) watch(j *Job) {
 	grace := i.unit.engine.opts.CancelGrace
 	j.grace = time.AfterFunc(grace, func() {
-		if i.Job(j.id) == j {
+		i.unit.mu.Lock()
+		hung := i.inflight[j.id] == j
+		j.hung = j.hung || hung
+		i.unit.mu.Unlock()
+		if hung {
 			i.condemn(fmt.Errorf("job %x did not stop within %s of being cancelled", j.id, grace))
 		}
 	})

@@ -73,6 +73,7 @@ type Job struct {
 	explained  *wire.Error // from a result head, for the done that follows
 	unacked    int         // pieces of output that the plugin has not heard back of
 	grace      *time.Timer // runs while a cancelled job is still with a plugin
+	hung       bool        // it ran out
 
 	// Guarded by mu.
 	mu      sync.Mutex

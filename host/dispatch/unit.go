@@ -485,14 +485,14 @@ const maxStarts = 64
 func (u *unit) orphan(j *Job, d *death, blamed bool) (Outcome, bool) {
 	j.inst = nil
 	j.unwatch()
+	kills := 0
+	if blamed { // also for what was cancelled and is asked for again
+		kills = u.engine.ward.blame(j, d)
+	}
 	if j.over() {
 		j.state = ended
 		j.release()
 		return Outcome{}, false
-	}
-	kills := 0
-	if blamed {
-		kills = u.engine.ward.blame(j, d)
 	}
 	how := deathOf(u.module, j.id, d.cause)
 	again := j.idempotent() && j.only == 0

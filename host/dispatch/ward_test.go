@@ -147,11 +147,11 @@ func TestQuarantineIsForTheSameJobAndTheSameBinary(t *testing.T) {
 	h.version("v1", m).die()
 	convict(h, "v1", m)
 	p := h.version("v1", m)
-	for name, in := range map[string]Input{"sized": inputOf([]byte(poison)), "unsized": unsized([]byte(poison))} {
-		if _, err := h.engine.Submit(t.Context(), Request{Capability: "test.echo", Input: in}); !errors.Is(err, wire.ErrQuarantined) {
+	for name, in := range map[string]func([]byte) Input{"sized": inputOf, "unsized": unsized} {
+		if _, err := h.engine.Submit(t.Context(), Request{Capability: "test.echo", Input: in([]byte(poison))}); !errors.Is(err, wire.ErrQuarantined) {
 			t.Errorf("%s: %v", name, err)
 		}
-		if _, err := h.engine.Submit(t.Context(), Request{Capability: "test.echo", Input: in, Instance: p.inst.id}); !errors.Is(err, wire.ErrQuarantined) {
+		if _, err := h.engine.Submit(t.Context(), Request{Capability: "test.echo", Input: in([]byte(poison)), Instance: p.inst.id}); !errors.Is(err, wire.ErrQuarantined) {
 			t.Errorf("%s, for one instance: %v", name, err)
 		}
 	}
@@ -286,6 +286,32 @@ func TestDeathIsHeldAgainstTheSuspectAlone(t *testing.T) {
 	p.Sync()
 	if q := h.engine.Quarantined(); len(q) != 0 {
 		t.Errorf("a suspect that ended well is one still: %+v", q)
+	}
+}
+
+// A process that is ended because a job ignores its cancellation is held against that
+// job and no other, though it has its outcome already.
+func TestJobThatWouldNotStopIsBlamedAlone(t *testing.T) {
+	h := open(t, Options{CancelGrace: 1})
+	m := manifest("test", 2, echo)
+	p := h.version("v1", m)
+	innocent := h.ask("test.echo", []byte("innocent"))
+	for range 3 {
+		p.Submit()
+		hangs := h.ask("test.echo", []byte("hangs"))
+		p.Submit()
+		hangs.Cancel()
+		<-p.condemned
+		p.die()
+		p = h.version("v1", m)
+	}
+	p.serve()
+	h.expect(innocent, compute.Status_success)
+	if _, err := h.engine.Submit(t.Context(), Request{Capability: "test.echo", Input: inputOf([]byte("hangs"))}); !errors.Is(err, wire.ErrQuarantined) {
+		t.Errorf("error: %v", err)
+	}
+	if q := h.engine.Quarantined(); len(q) != 1 {
+		t.Errorf("held against: %+v", q)
 	}
 }
 

@@ -45,13 +45,15 @@ func outcomes(t *testing.T, terms string, n int) string {
 					list = append(list, fmt.Sprint("panic ", r.(*Error).Text))
 				}
 			}()
-			switch k, err := tested.Torn(10); {
+			k, err := tested.Torn(10)
+			var e *Error
+			switch {
 			case err == nil:
 				list = append(list, "-")
 			case k > 0:
 				list = append(list, fmt.Sprint("torn ", k))
-			default:
-				list = append(list, err.(*Error).Text)
+			case errors.As(err, &e):
+				list = append(list, e.Text)
 			}
 		}()
 	}
