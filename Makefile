@@ -27,7 +27,7 @@ build: ## build bin/inos and bin/plugins/* (needs Go only)
 	$(BUILD) -o bin/inos ./host/cmd/inos
 	@mkdir -p bin/plugins
 	$(if $(PLUGINS),$(BUILD) -o bin/plugins/ $(PLUGINS))
-	@$(if $(PLUGINS),bin/inos plugin sign $(patsubst ./plugins/%,bin/plugins/%,$(PLUGINS)) || echo "the plugins stay unsigned: the default policy allows that" >&2)
+	@$(if $(PLUGINS),bin/inos plugin sign $(patsubst ./plugins/%,bin/plugins/%,$(PLUGINS)) || { rm -f bin/plugins/*.minisig; echo "the plugins stay unsigned: the default policy allows that" >&2; })
 
 tour: build ## build bin/tour/greet-1, -2 and -3: the versions that the README exchanges
 	@mkdir -p bin/tour
@@ -82,4 +82,4 @@ clean: ## remove what was built
 	rm -rf bin coverage*
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {sub("%", "NAME", $$1); printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {sub("%", "NAME", $$1); printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

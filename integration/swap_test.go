@@ -311,4 +311,9 @@ func TestRestartKeepsWhatWasRolledBackOut(t *testing.T) {
 	if p := nodetest.Plugin(t, n, "pine"); p.Version != "1.0.0" || p.Phase != node.Serving {
 		t.Errorf("%s %s serves after a restart", p.Version, p.Phase)
 	}
+	for _, p := range n.Plugins() {
+		if p.Version == "2.0.0" && (p.Phase != node.Refused || !strings.Contains(p.Reason, "not well")) {
+			t.Errorf("the version that was rolled back is %s: %s", p.Phase, p.Reason)
+		}
+	}
 }

@@ -2,9 +2,8 @@
 // reads the plugins folder, says of every file whether it can be a plugin and if
 // not why, and copies what may run into a private store.
 //
-// Package node calls it, and later the watcher that follows the folder: Scan and
-// Inspect look without changing anything, a Stamp tells whether a file has
-// changed between two looks, and versions lie side by side in the Store, each
+// Package node calls it: Scan and Inspect look without changing anything, a Watcher
+// says when something in the folder has changed and is stable again, and versions lie side by side in the Store, each
 // under its digest, so that an older one can be taken back.
 //
 // It never runs a file and never decides what a plugin may do. It never lets a

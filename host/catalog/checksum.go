@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path/filepath"
 	"regexp"
@@ -51,6 +52,24 @@ func parseSums(text string) ([]sum, error) {
 		}
 	}
 	return list, nil
+}
+
+// CheckSums compares a file with the lists beside it, as Admit does. The error is nil
+// when no list names it.
+func CheckSums(path string) error {
+	f, err := openSource(path)
+	if err != nil {
+		return fmt.Errorf("catalog: %w", err)
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return fmt.Errorf("catalog: %w", err)
+	}
+	if _, refusal := checkSums(path, [sha256.Size]byte(h.Sum(nil))); refusal != nil {
+		return refusal.about(path)
+	}
+	return nil
 }
 
 // checkSums compares the digest of the file at path with the lists beside it.

@@ -378,24 +378,6 @@ func TestLocalKeyTakesThePlaceOfOneThatIsLost(t *testing.T) {
 	}
 }
 
-func TestEncryptedKeySignsWithItsPassword(t *testing.T) {
-	_, acme, trust, path := trusting(t)
-	text, err := minisign.EncryptKey("open sesame", acme.private)
-	must(t, err)
-	put(t, acme.file, string(text), 0o600)
-	if _, err := Sign(path, acme.file, "wrong"); err == nil || !strings.Contains(err.Error(), acme.file) {
-		t.Errorf("got %v", err)
-	}
-	if _, err := os.Stat(path + sigSuffix); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("there is a signature: %v", err)
-	}
-	_, err = Sign(path, acme.file, "open sesame")
-	must(t, err)
-	if by, err := Verify(path, trust); err != nil || by.Publisher != "acme" {
-		t.Errorf("verified %+v, %v", by, err)
-	}
-}
-
 func TestSignSaysWhatIsMissing(t *testing.T) {
 	_, acme, _, path := trusting(t)
 	if _, err := Sign(path+"-not-there", acme.file, ""); !errors.Is(err, os.ErrNotExist) {

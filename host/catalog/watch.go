@@ -3,6 +3,7 @@ package catalog
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -305,7 +306,7 @@ func (w *Watcher) update(name string, now time.Time) *seen {
 		return s // it changed meanwhile: the next look begins anew
 	}
 	c.seal = is
-	if r, cut := c.Err.(*Refusal); cut && r.Reason == Truncated && now.Sub(s.since) < patience*w.opts.Settle {
+	if errors.Is(c.Err, Truncated) && now.Sub(s.since) < patience*w.opts.Settle {
 		return s // it may grow on
 	}
 	s.candidate, s.isPlugin = &c, isPlugin

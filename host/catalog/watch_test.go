@@ -399,6 +399,7 @@ func TestLookThatSeesNothingNewIsNotTold(t *testing.T) {
 func TestManyChangesAreToldOnce(t *testing.T) {
 	dir := folder(t)
 	w := still(t, dir)
+	w.opts.Settle = time.Hour // none of them becomes stable meanwhile
 	for i := range 5 {
 		put(t, filepath.Join(dir, fmt.Sprintf("plugin-%d", i)), script, 0o755)
 		if err := w.look(); err != nil {

@@ -174,7 +174,7 @@ func (i *Instance) busy() int { return len(i.inflight) + i.reserved }
 
 // room reports whether a job may start here too. The caller holds unit.mu.
 func (i *Instance) room(j *Job) bool {
-	return i.busy() < i.limit && !(j.suspect && len(i.suspects) > 0) && !i.condemned.Load()
+	return i.busy() < i.limit && (!j.suspect || len(i.suspects) == 0) && !i.condemned.Load()
 }
 
 // forget takes a job off the list of those in flight. The caller holds unit.mu.

@@ -161,7 +161,7 @@ func inspect(t *testing.T, dir string, said map[string][]string) (unknown int) {
 		}
 		want := []byte{}
 		if status == compute.Status_success {
-			if want = turned(bytesOf(int(job.InBytes))); len(want) > inlineLimit { //nolint:gosec // a deed is small
+			if want = turned(bytesOf(int(job.InBytes))); len(want) > inlineLimit {
 				files++
 			}
 		}

@@ -18,7 +18,7 @@ var (
 )
 
 func unknownJob(id uint64) error {
-	return wire.NewError(base.Code_notFound, "see inos job list; a result is kept until it is fetched or expires", "there is no durable job %x", id)
+	return wire.NewError(base.Code_notFound, "see inos job list; a result is kept for a day, or until it is discarded", "there is no durable job %x", id)
 }
 
 // damaged says that something of a job was lost.

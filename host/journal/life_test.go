@@ -178,7 +178,7 @@ func TestJobsThatHaveGoneLeaveNothingInMemory(t *testing.T) {
 	begun(t, j, held.ID)
 	for i := range 50 {
 		r := ask(once, nil)
-		r.Priority, r.Key = compute.Priority(i%5), "k" //nolint:gosec // few
+		r.Priority, r.Key = compute.Priority(i%5), "k"
 		if i%2 == 0 {
 			r.Deadline = time.Now().Add(time.Duration(100-i) * time.Hour)
 		}

@@ -99,7 +99,7 @@ func (e ending) encode(id uint64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return seal(endingHead{nanos(e.at), uint32(max(o.Attempts, 0)), e.result}, msg) //nolint:gosec // attempts are few
+	return seal(endingHead{nanos(e.at), uint32(max(o.Attempts, 0)), e.result}, msg)
 }
 
 func decodeEnding(b []byte) (e ending, err error) {

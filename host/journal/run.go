@@ -142,7 +142,7 @@ func (j *Journal) load(e *entry) (r dispatch.Request, in *verified, err error) {
 		Priority: q.job.Priority, Key: q.job.IdempotencyKey, Metadata: q.job.Metadata,
 	}
 	if q.input.Size > 0 {
-		r.Input = dispatch.Input{Reader: in, Size: int64(q.input.Size)} //nolint:gosec // check bounds it
+		r.Input = dispatch.Input{Reader: in, Size: int64(q.input.Size)}
 	}
 	return r, in, nil
 }

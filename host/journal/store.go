@@ -14,6 +14,7 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 	"golang.org/x/sys/unix"
 
 	"inos/plugins/sdk/failpoint"
@@ -95,7 +96,7 @@ func openStore(dir string) (_ *store, err error) {
 		if file != nil {
 			// Bolt has closed it, unless it panicked. Then the mapping stays, and the
 			// lock with it, which would refuse whoever comes when the damage is mended.
-			_ = unix.Flock(int(file.Fd()), unix.LOCK_UN) //nolint:gosec // a descriptor is small
+			_ = unix.Flock(int(file.Fd()), unix.LOCK_UN)
 			_ = file.Close()
 		}
 		return nil, openError(path, err)
@@ -126,7 +127,7 @@ func openStore(dir string) (_ *store, err error) {
 }
 
 func openError(path string, err error) error {
-	if errors.Is(err, bolt.ErrTimeout) {
+	if errors.Is(err, bolterrors.ErrTimeout) {
 		return wire.NewError(base.Code_unavailable, "stop the other node", "journal %s: another process has it open", path)
 	}
 	if isFull(err) || errors.Is(err, fs.ErrPermission) {
@@ -262,7 +263,7 @@ func (s *store) get(b bucket, id uint64) (v []byte, err error) {
 		}
 		return nil
 	})
-	if errors.Is(err, bolt.ErrDatabaseNotOpen) {
+	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
 		return nil, errClosing
 	}
 	return v, err

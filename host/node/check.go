@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	"inos/host/dispatch"
 	"inos/host/policy"
 	"inos/plugins/sdk/wire"
 	"inos/protocols/base/v1"
@@ -34,7 +35,8 @@ func acceptable(m *wire.Manifest) error {
 // lasting reports whether a refusal will be the same when it is tried again with
 // the same file. One that is about other modules can be over when those change.
 func lasting(err error) bool {
-	return !errors.Is(err, errMissing) && !errors.Is(err, errCycle) && !errors.Is(err, errTaken)
+	return !errors.Is(err, errMissing) && !errors.Is(err, errCycle) && !errors.Is(err, errTaken) &&
+		!errors.Is(err, errLingering) && !errors.Is(err, dispatch.ErrClash)
 }
 
 // errTaken says that another module has what this one wants.
@@ -121,21 +123,22 @@ func (g *generation) checkDependencies(others map[string]*wire.Manifest) error {
 			return err
 		}
 	}
-	_, before := order(others)
 	others[m.Name] = m
 	_, after := order(others)
 	delete(others, m.Name)
 	if err := after[m.Name]; err != nil {
 		return err
 	}
-	if g.module.serves() == nil {
+	was := g.module.serves()
+	if was == nil {
 		return nil
 	}
+	others[m.Name] = was.manifest
+	_, before := order(others)
+	delete(others, m.Name)
 	for _, name := range slices.Sorted(maps.Keys(after)) {
-		// Alone, a dependent of this module was refused before, too.
-		err, depends := after[name], before[name] != nil
-		if depends {
-			return fmt.Errorf("%s depends on %s and could not go on with %s: %w", name, m.Name, m.Version, err)
+		if before[name] == nil { // it can go on with the version that serves
+			return fmt.Errorf("%s depends on %s and could not go on with %s: %w", name, m.Name, m.Version, after[name])
 		}
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"inos/host/catalog"
@@ -33,9 +34,9 @@ func (n *Node) exchangeLocked(ctx context.Context, m *module, t target, sure boo
 	if was.entry.Digest == t.entry.Digest {
 		return nil
 	}
-	if lingering >= maxLingering {
+	if !sure && lingering >= maxLingering {
 		return wire.NewError(base.Code_unavailable, "wait for their jobs to end, or cancel them; see inos job list",
-			"%d versions of %s that were replaced still have jobs", lingering, m.name)
+			"%d versions of %s %w", lingering, m.name, errLingering)
 	}
 	manifest, b, err := n.begin(t)
 	if err != nil {
@@ -107,7 +108,7 @@ func (n *Node) arrive(name string, t target) error {
 	n.mu.Lock()
 	if n.arriving[name] || n.modules[name] != nil {
 		n.mu.Unlock()
-		return wire.NewError(base.Code_unavailable, "ask again when that is over", "%s is being taken into service", name)
+		return fmt.Errorf("%s: %w", name, errArriving)
 	}
 	n.arriving[name] = true
 	n.mu.Unlock()
@@ -137,19 +138,18 @@ func (n *Node) take(m *module, t target) error {
 		b.kill(err)
 		return err
 	}
+	done, err := m.change(n.ctx) // before anybody else can know of the module
+	if err != nil {
+		b.kill(err)
+		return err
+	}
+	defer done()
 	m.mu.Lock()
 	m.current, m.phase, m.since = g, Starting, time.Now()
 	m.mu.Unlock()
 	n.mu.Lock()
 	n.modules[m.name] = m
 	n.mu.Unlock()
-	done, err := m.change(n.ctx)
-	if err != nil {
-		b.kill(err)
-		m.retire(err)
-		return err
-	}
-	defer done()
 	if err := m.bring(n.ctx, g, b, false); err != nil {
 		m.retire(err)
 		return err
@@ -167,6 +167,11 @@ func (n *Node) dissolve(m *module, why error) {
 	defer done()
 	m.mu.Lock()
 	g := m.current
+	if m.retired || m.orphan.IsZero() { // it was given up, or its file is back
+		m.going = false
+		m.mu.Unlock()
+		return
+	}
 	m.retired = true // nobody starts it again
 	end := g.trial
 	m.mu.Unlock()
@@ -174,9 +179,11 @@ func (n *Node) dissolve(m *module, why error) {
 		end(errSuperseded)
 	}
 	from := time.Now()
+	var all sync.WaitGroup
 	for _, i := range m.everyone() {
-		i.quit(n.ctx, why)
+		all.Go(func() { i.quit(n.ctx, why) })
 	}
+	all.Wait()
 	m.retire(why)
 	n.note(g, events.Retired, time.Since(from), nil)
 }

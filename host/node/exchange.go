@@ -136,6 +136,10 @@ func (s *successor) further(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := sameModule(s.manifest, b.manifest); err != nil {
+		b.kill(err)
+		return err
+	}
 	i, err := s.connect(ctx, b)
 	if err != nil {
 		return err
@@ -148,7 +152,7 @@ func (s *successor) Flip(context.Context) error {
 	m := s.module
 	list := s.processes()
 	if len(list) == 0 {
-		return fmt.Errorf("it ended just before: %w", s.generation.cause)
+		return fmt.Errorf("it ended just before: %w", s.why())
 	}
 	units := make([]*dispatch.Instance, len(list))
 	for n, i := range list {
@@ -156,8 +160,11 @@ func (s *successor) Flip(context.Context) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.retired || m.node.ctx.Err() != nil {
+	switch {
+	case m.node.ctx.Err() != nil:
 		return errStopping
+	case m.retired:
+		return errRetired
 	}
 	if err := m.node.engine.Flip(units...); err != nil {
 		return err
@@ -216,6 +223,11 @@ func (m *module) linger(end func()) {
 		m.mu.Lock()
 		m.lingering--
 		m.mu.Unlock()
+		n := m.node
+		n.mu.Lock()
+		n.served++ // what was refused because of it may be tried again
+		n.mu.Unlock()
+		n.wake()
 	})
 }
 
@@ -246,7 +258,7 @@ func (s *successor) plan() swap.Plan {
 	if s.old == nil {
 		return p
 	}
-	p.Freeze = time.Duration(*s.old.rule.DrainTimeout)
+	p.Freeze = max(time.Duration(*s.old.rule.DrainTimeout), n.opts.StartTimeout)
 	p.Exclusive = len(s.manifest.Resources.Exclusive) > 0 || len(s.old.manifest.Resources.Exclusive) > 0
 	p.State = len(s.old.manifest.State) > 0 || len(s.manifest.State) > 0
 	if c := s.rule.Canary; c != nil {
@@ -272,7 +284,17 @@ func (m *module) bring(ctx context.Context, g *generation, b begun, sure bool) e
 	}
 	m.exchanging = g.manifest.Version.String()
 	endTrial := m.current.trial
+	if m.coming > 0 && m.arrived == nil {
+		m.arrived = make(chan struct{})
+	}
+	arrived := m.arrived
 	m.mu.Unlock()
+	if arrived != nil { // processes that were asked for before are let in first
+		select {
+		case <-arrived:
+		case <-ctx.Done(): // Run sees that, too
+		}
+	}
 	if endTrial != nil {
 		endTrial(errSuperseded)
 	}
@@ -296,7 +318,10 @@ func (m *module) bring(ctx context.Context, g *generation, b begun, sure bool) e
 		if period := time.Duration(*g.rule.Probation); !sure && period > 0 {
 			ctx, cancel := context.WithCancelCause(n.ctx)
 			g.trial = cancel
-			n.tasks.Go(func() { m.prove(ctx, s, baseline, period) })
+			n.tasks.Go(func() {
+				defer cancel(nil)
+				m.prove(ctx, s, baseline, period)
+			})
 		} else {
 			n.proved(s.generation)
 		}
@@ -330,7 +355,12 @@ func (m *module) prove(ctx context.Context, s *successor, before swap.Tally, per
 	n.note(g, events.Probation, time.Since(from), err)
 	if err == nil {
 		m.endTrial(g)
-		n.proved(g)
+		if done, err := m.change(n.ctx); err == nil { // what is kept must not be a successor's affair
+			if m.serves() == g {
+				n.proved(g)
+			}
+			done()
+		}
 		return
 	}
 	_ = n.goBack(n.ctx, m, g, err) // it has said so by itself

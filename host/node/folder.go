@@ -2,6 +2,7 @@ package node
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"maps"
 	"slices"
@@ -64,6 +65,7 @@ func (n *Node) follow(settled chan<- struct{}) {
 	for {
 		n.lookAround()
 		if idle := n.decide(); idle && settled != nil && len(n.watcher.Settling()) == 0 {
+			n.prune()
 			close(settled)
 			settled = nil
 		}
@@ -87,8 +89,7 @@ func (n *Node) wake() {
 
 // lookAround compares the folder with the rows and has what is new inspected.
 func (n *Node) lookAround() {
-	found := n.watcher.Snapshot()
-	settling := n.watcher.Settling()
+	found, settling := n.watcher.View()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	there := make(map[string]bool, len(found))
@@ -174,6 +175,10 @@ func (n *Node) know(e catalog.Entry) (*wire.Manifest, begun, error) {
 	if m != nil {
 		return m, begun{}, nil
 	}
+	// What nobody signed must not even say its name where the policy demands that.
+	if err := n.policy.For(e.Name).AdmitsPublisher(e.Name, e.Publisher); err != nil {
+		return nil, begun{}, err
+	}
 	from := time.Now()
 	// Which rule is the plugin's is known when it has said its name. Most are called
 	// like their file; for others begin starts a process with the right limits.
@@ -255,6 +260,7 @@ type target struct {
 	entry    catalog.Entry
 	manifest *wire.Manifest // nil when only the store has it
 	row      *row           // nil when no file of the folder is it
+	served   uint64         // Node.served when it was chosen
 }
 
 // target decides which version of a module is to serve, false for none.
@@ -268,7 +274,7 @@ func (n *Node) target(name string) (target, bool) {
 		return best, true
 	case !present && pin == "":
 		return target{}, false
-	case pin != "":
+	case pin != "" && !n.history.RolledBack(name, pin):
 		if t, ok := n.stored(n.history.Find(name, pin)); ok {
 			return t, true
 		}
@@ -295,7 +301,7 @@ func (n *Node) best(name, pin string) (best target, present bool) {
 			continue
 		}
 		present = true
-		t := target{r.entry, r.manifest, r}
+		t := target{entry: r.entry, manifest: r.manifest, row: r, served: n.served}
 		switch {
 		case r.busy, !n.worthTrying(r.err):
 		case pin != "" && r.entry.Digest != pin:
@@ -378,8 +384,7 @@ func (n *Node) aim(m *module, t target) bool {
 	}
 	if !under {
 		n.tasks.Go(func() {
-			err := n.exchange(n.ctx, m, t, false)
-			if err != nil && !errors.Is(err, errRetired) && n.ctx.Err() == nil {
+			if err := n.keepTo(m, t); n.verdict(n.ctx, err) {
 				n.refuse(t, err)
 			}
 			m.mu.Lock()
@@ -389,6 +394,26 @@ func (n *Node) aim(m *module, t target) bool {
 		})
 	}
 	return false
+}
+
+// keepTo exchanges a module for what the folder wants when its turn has come: that
+// may be something else by then.
+func (n *Node) keepTo(m *module, t target) error {
+	done, err := m.change(n.ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if now, ok := n.target(m.name); !ok || now.entry.Digest != t.entry.Digest {
+		return nil
+	}
+	return n.exchangeLocked(n.ctx, m, t, false)
+}
+
+// verdict reports whether an error says something of the version, and not of the
+// moment or of who asked.
+func (n *Node) verdict(ctx context.Context, err error) bool {
+	return err != nil && ctx.Err() == nil && n.ctx.Err() == nil && !errors.Is(err, errRetired) && !errors.Is(err, errArriving)
 }
 
 // welcome takes modules into service that are new, each as soon as what it
@@ -459,7 +484,7 @@ func (n *Node) admit(name string, t target) {
 		return
 	}
 	n.tasks.Go(func() {
-		if err := n.arrive(name, t); err != nil && !errors.Is(err, wire.ErrUnavailable) && n.ctx.Err() == nil {
+		if err := n.arrive(name, t); n.verdict(n.ctx, err) {
 			n.refuse(t, err)
 		}
 		n.wake()
@@ -475,7 +500,7 @@ func (n *Node) refuse(t target, err error) {
 		t.row.err, t.row.since = err, time.Now()
 		t.row.drop()
 		if !lasting(err) {
-			t.row.err = retryable{err, n.served}
+			t.row.err = retryable{err, t.served}
 		}
 	} else {
 		n.failed[t.entry.Digest] = err
@@ -504,5 +529,7 @@ var (
 	errFileGone   = errors.New("its file is gone from the plugins folder")
 	errReplaced   = errors.New("another version took its place")
 	errSuperseded = errors.New("another version comes")
-	errRetired    = errors.New("the plugin was taken out of service")
+	errRetired    = errors.New("the plugin was taken out of service; see inos plugin list")
+	errArriving   = errors.New("it is being taken into service; ask again when that is over")
+	errLingering  = errors.New("that were replaced still have jobs")
 )

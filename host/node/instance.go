@@ -33,8 +33,10 @@ type instance struct {
 	unit        *dispatch.Instance // nil before enter
 	stopKernel  func()
 	started     time.Time
-	gone        chan struct{} // closed when everything it had is taken back
-	leaving     sync.Once     // its end is asked for
+	gone        chan struct{}   // closed when everything it had is taken back
+	leaving     sync.Once       // its end is asked for
+	patient     context.Context // ends when retire is to wait no longer
+	hurry       context.CancelFunc
 	released    sync.Once
 	stopping    bool // guarded by module.mu: its end is wanted
 
@@ -119,6 +121,7 @@ func (g *generation) connect(ctx context.Context, b begun) (_ *instance, err err
 		id: n.nextInstance.Add(1), gen: g, module: m, proc: b.proc,
 		started: b.proc.Started(), gone: make(chan struct{}),
 	}
+	i.patient, i.hurry = context.WithCancel(n.ctx)
 	m.mu.Lock()
 	m.incarnation++
 	i.incarnation = m.incarnation
@@ -150,15 +153,21 @@ func (i *instance) enter(ctx context.Context, trial bool) (err error) {
 	if err := i.proc.Start(ctx); err != nil {
 		return fmt.Errorf("%s did not start: %w", g, err)
 	}
+	// Under the lock: an exchange must not come between the look and the entry.
+	m.mu.Lock()
+	if m.retired || !trial && m.current != g {
+		m.mu.Unlock()
+		return errReplaced
+	}
 	i.unit, err = n.engine.Attach(dispatch.Attachment{
 		ID: i.id, Manifest: g.manifest, Digest: g.entry.Digest, Link: i.link, Arena: m.arena, Trial: trial,
 		OnOffence: i.end,
 	})
 	if err != nil {
+		m.mu.Unlock()
 		return err
 	}
 	i.kernel.Serve(i.unit)
-	m.mu.Lock()
 	m.instances = append(m.instances, i)
 	if !trial && m.held {
 		i.hold()
@@ -227,6 +236,7 @@ func (i *instance) blame(cause error) {
 // so does the process.
 func (i *instance) quit(ctx context.Context, cause error) {
 	defer context.AfterFunc(ctx, func() { i.end(cause) })()
+	i.hurry()
 	i.leaving.Do(func() { i.leave(cause) })
 	<-i.gone
 }
@@ -278,21 +288,26 @@ func (i *instance) retire(patience time.Duration, cause error) {
 		n := i.module.node
 		from := time.Now()
 		i.dismiss()
-		ctx, stop := context.WithTimeout(n.ctx, patience)
+		ctx, stop := context.WithTimeout(i.patient, patience)
 		err := i.unit.Drain(ctx)
 		stop()
-		if err != nil && n.ctx.Err() == nil {
+		if err != nil && i.patient.Err() == nil {
 			movable, fixed := i.unit.Movable()
+			if movable+fixed == 0 { // the last one has just ended
+				n.note(i.gen, events.Drained, time.Since(from), nil)
+				i.depart(cause)
+				return
+			}
 			if fixed == 0 {
 				n.note(i.gen, events.Drained, time.Since(from), fmt.Errorf("%d jobs are moved to the version that serves: %w", movable, err))
 				i.end(fmt.Errorf("%w: %w", dispatch.ErrMoved, cause))
 				return
 			}
 			n.note(i.gen, events.Drained, time.Since(from), fmt.Errorf("%d jobs that must not run twice keep it alive until they end; see inos job list, and inos job cancel: %w", fixed, err))
-			err = i.unit.Drain(n.ctx)
+			err = i.unit.Drain(i.patient)
 		}
 		if err != nil {
-			i.leave(cause) // the node ends
+			i.leave(cause) // the node ends, or the module does
 			return
 		}
 		n.note(i.gen, events.Drained, time.Since(from), nil)
@@ -302,7 +317,12 @@ func (i *instance) retire(patience time.Duration, cause error) {
 }
 
 // release gives back everything that an instance had, once. Its process has ended.
-func (i *instance) release(cause error) { i.released.Do(func() { i.takeBack(cause) }) }
+func (i *instance) release(cause error) {
+	i.released.Do(func() {
+		i.hurry()
+		i.takeBack(cause)
+	})
+}
 
 func (i *instance) takeBack(cause error) {
 	log := i.module.node.log.With("plugin", i.module.name, "instance", i.id)

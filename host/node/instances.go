@@ -13,14 +13,14 @@ func (n *Node) Spawn(ctx context.Context, name string, count int) (uint32, error
 	if count < 1 {
 		return 0, wire.NewError(base.Code_invalidArgument, "ask for one or more", "%d instances of %s", count, name)
 	}
-	m, err := n.module(name)
+	m, _, err := n.module(name)
 	if err != nil {
 		return 0, err
 	}
-	if err := m.reserve(count); err != nil {
+	g, err := m.reserve(count)
+	if err != nil {
 		return 0, err
 	}
-	g := m.serves()
 	started := make([]*instance, 0, count)
 	for len(started) < count && err == nil {
 		var i *instance
@@ -29,7 +29,13 @@ func (n *Node) Spawn(ctx context.Context, name string, count int) (uint32, error
 		}
 	}
 	m.mu.Lock()
-	m.coming -= count
+	if m.coming -= count; m.coming == 0 && m.arrived != nil {
+		close(m.arrived)
+		m.arrived = nil
+	}
+	if m.bereft() { // the one that asked may have died meanwhile
+		m.mourn(g.why())
+	}
 	m.mu.Unlock()
 	if err != nil {
 		for _, i := range started {
@@ -41,20 +47,24 @@ func (n *Node) Spawn(ctx context.Context, name string, count int) (uint32, error
 	return started[0].id, nil
 }
 
-// reserve takes count of the places that the policy grants.
-func (m *module) reserve(count int) error {
+// reserve takes count of the places that the policy grants, for processes of the
+// generation that it returns.
+func (m *module) reserve(count int) (*generation, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.retired || !m.admitted {
+		return nil, errRetired
+	}
 	if m.exchanging != "" {
-		return wire.NewError(base.Code_unavailable, "ask again when that is over", "%s is being exchanged for version %s", m.name, m.exchanging)
+		return nil, wire.NewError(base.Code_unavailable, "ask again when that is over", "%s is being exchanged for version %s", m.name, m.exchanging)
 	}
 	taken, most := len(m.current.alive())+m.coming, m.current.rule.MaxInstances
 	if count > most-taken {
-		return wire.NewError(base.Code_resourceExhausted, "ask for fewer, or raise max_instances in the node's policy.json",
+		return nil, wire.NewError(base.Code_resourceExhausted, "ask for fewer, or raise max_instances in the node's policy.json",
 			"%d more instances of %s, which runs %d of at most %d", count, m.name, taken, most)
 	}
 	m.coming += count
-	return nil
+	return m.current, nil
 }
 
 var (
@@ -65,7 +75,7 @@ var (
 // StopInstance implements syscalls.Instances. The module's last process cannot
 // be stopped this way.
 func (n *Node) StopInstance(_ context.Context, name string, id uint32) error {
-	m, err := n.module(name)
+	m, _, err := n.module(name)
 	if err != nil {
 		return err
 	}
@@ -94,12 +104,12 @@ func (n *Node) StopInstance(_ context.Context, name string, id uint32) error {
 	return nil
 }
 
-// module finds a module in service.
-func (n *Node) module(name string) (*module, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if m, ok := n.modules[name]; ok && m.serves() != nil {
-		return m, nil
+// module finds a module in service, and the generation that serves.
+func (n *Node) module(name string) (*module, *generation, error) {
+	if m := n.moduleOrNil(name); m != nil {
+		if g := m.serves(); g != nil {
+			return m, g, nil
+		}
 	}
-	return nil, wire.NewError(base.Code_notFound, "see inos plugin list", "no module %s is served", name)
+	return nil, nil, wire.NewError(base.Code_notFound, "see inos plugin list", "no module %s is served", name)
 }

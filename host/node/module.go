@@ -35,17 +35,18 @@ type module struct {
 	restarts    int
 	startTook   time.Duration
 	incarnation uint32
-	instances   []*instance // of every generation, in service or on trial
-	coming      int         // instances being started on request
-	lingering   int         // generations that were replaced and still have jobs
-	exchanging  string      // the version that is being brought in, "" for none
-	admitted    bool        // it serves: when it dies it is started again
-	reviving    bool        // revive runs
-	held        bool        // an operator took it out of service
-	retired     bool        // no process of it will ever run again
-	aiming      bool        // an exchange was begun because of the folder
-	orphan      time.Time   // since when no file of the folder is of it, zero while one is
-	going       bool        // it is being taken out because of that
+	instances   []*instance   // of every generation, in service or on trial
+	coming      int           // instances being started on request
+	arrived     chan struct{} // closed when none is coming any more, nil when nobody waits
+	lingering   int           // generations that were replaced and still have jobs
+	exchanging  string        // the version that is being brought in, "" for none
+	admitted    bool          // it serves: when it dies it is started again
+	reviving    bool          // revive runs
+	held        bool          // an operator took it out of service
+	retired     bool          // no process of it will ever run again
+	aiming      bool          // an exchange was begun because of the folder
+	orphan      time.Time     // since when no file of the folder is of it, zero while one is
+	going       bool          // it is being taken out because of that
 }
 
 func (n *Node) newModule(name string) *module {
@@ -92,13 +93,6 @@ func (m *module) describe(s *PluginStatus) {
 	for _, i := range m.instances {
 		s.Instances = append(s.Instances, i.status())
 	}
-}
-
-// serving reports whether a process of the module takes jobs.
-func (m *module) serving() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.phase == Serving
 }
 
 // bereft reports whether nobody serves the module, or is about to, and somebody
@@ -162,9 +156,11 @@ func (m *module) restart(g *generation, cause error) error {
 	if over := m.current != g || m.retired || len(g.alive()) > 0; over {
 		m.reviving = false
 		// The generation that replaced it may have died while we were reviving.
-		again := m.bereft()
-		if again {
+		switch {
+		case m.bereft():
 			m.mourn(cause)
+		case !m.retired && len(m.current.alive()) > 0:
+			m.enter(m.inService(), "", "")
 		}
 		m.mu.Unlock()
 		return nil
@@ -204,14 +200,32 @@ func (m *module) everyone() []*instance {
 	return slices.Clone(m.instances)
 }
 
-// giveUp takes the module out of service because it dies too often.
+// giveUp takes the module out of service because the generation dies too often,
+// unless another has taken its place.
 func (m *module) giveUp(g *generation, why, cause error) {
 	n := m.node
+	done, err := m.change(n.ctx)
+	if err != nil {
+		return
+	}
+	defer done()
+	m.mu.Lock()
+	if m.retired || m.current != g || len(g.alive()) > 0 {
+		m.reviving = false
+		if m.bereft() {
+			m.mourn(cause)
+		}
+		m.mu.Unlock()
+		return
+	}
+	m.retired = true
+	m.mu.Unlock()
 	reason := wire.NewError(base.Code_unavailable, "look at its log, then replace the file, or try it again with inos plugin swap "+m.name,
 		"it ended too often: %w; the last: %w", why, cause)
 	n.note(g, events.GivenUp, 0, reason)
-	n.stopped(g, reason)
+	n.exclude(g, reason, true)
 	m.retire(reason)
+	n.wake()
 }
 
 // retire takes a module out of service for good. No process of it runs.
@@ -220,10 +234,6 @@ func (m *module) retire(reason error) {
 	m.mu.Lock()
 	m.retired = true
 	m.mu.Unlock()
-	n.mu.Lock()
-	delete(n.modules, name)
-	n.served++
-	n.mu.Unlock()
 	n.engine.Retire(name, reason)
 	m.withdraw()
 	if err := n.states.Drop(name); err != nil {
@@ -234,4 +244,10 @@ func (m *module) retire(reason error) {
 			n.log.Error("arena", "plugin", name, "error", err)
 		}
 	}
+	n.mu.Lock()
+	if n.modules[name] == m { // last, so that a newcomer of that name finds nothing of it
+		delete(n.modules, name)
+	}
+	n.served++
+	n.mu.Unlock()
 }

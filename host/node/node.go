@@ -262,7 +262,6 @@ func (n *Node) serve(ctx context.Context) (err error) {
 	n.tasks.Go(func() { n.follow(settled) })
 	select {
 	case <-settled:
-		n.prune()
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
@@ -378,7 +377,8 @@ func (n *Node) Plugins() []PluginStatus {
 		if r.manifest != nil && serving[r.manifest.Name] == r.entry.Digest {
 			continue
 		}
-		list = append(list, r.describe(n.modules[r.name()]))
+		past, _ := n.history.Find(r.name(), r.entry.Digest)
+		list = append(list, r.describe(n.modules[r.name()], past))
 	}
 	slices.SortStableFunc(list, func(a, b PluginStatus) int {
 		return cmp.Or(strings.Compare(a.Name, b.Name), cmp.Compare(b.Phase.rank(), a.Phase.rank()), strings.Compare(a.File, b.File))

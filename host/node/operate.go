@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -66,13 +67,16 @@ func (n *Node) Swap(ctx context.Context, name, version string) error {
 
 // put brings a version into service, whether its module is served or not.
 func (n *Node) put(ctx context.Context, name string, t target) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(n.ctx, func() { cancel(errStopping) })()
 	var err error
 	if m := n.moduleOrNil(name); m != nil {
 		err = n.exchange(ctx, m, t, false)
 	} else {
 		err = n.arrive(name, t)
 	}
-	if err != nil && n.ctx.Err() == nil {
+	if n.verdict(ctx, err) {
 		n.refuse(t, err)
 	}
 	n.wake()
@@ -87,7 +91,7 @@ func (n *Node) find(name, version string) (target, error) {
 		if r.busy || r.manifest == nil || r.manifest.Name != name {
 			continue
 		}
-		if t := (target{r.entry, r.manifest, r}); named(version, r.manifest.Version.String(), r.entry.Digest) && (best.row == nil || better(t, best)) {
+		if t := (target{entry: r.entry, manifest: r.manifest, row: r, served: n.served}); named(version, r.manifest.Version.String(), r.entry.Digest) && (best.row == nil || better(t, best)) {
 			best = t
 		}
 	}
@@ -121,11 +125,11 @@ var errAsked = wire.NewError(base.Code_canceled, "", "an operator asked for it")
 // Rollback goes back to the version that served before, and keeps the one that
 // serves now out until Swap names it.
 func (n *Node) Rollback(ctx context.Context, name string) error {
-	m, err := n.module(name)
+	m, g, err := n.module(name)
 	if err != nil {
 		return err
 	}
-	return n.goBack(ctx, m, m.serves(), errAsked)
+	return n.goBack(ctx, m, g, errAsked)
 }
 
 // goBack takes a generation out of service for a reason, and the one before it
@@ -153,8 +157,8 @@ func (n *Node) goBack(ctx context.Context, m *module, g *generation, cause error
 		err = n.exchangeLocked(ctx, m, target{entry: e}, true)
 	}
 	if err == nil {
-		err = n.history.TakeBack(m.name, g.entry.Digest, cause.Error())
 		n.exclude(g, fmt.Errorf("it was rolled back: %w", cause), false)
+		n.takeBack(m.name, g.entry.Digest, cause)
 	}
 	if err != nil {
 		err = fmt.Errorf("%s stays in service: %w", g, err)
@@ -168,6 +172,19 @@ func (n *Node) goBack(ctx context.Context, m *module, g *generation, cause error
 	n.log.Warn("rolled back", "plugin", m.name, "version", g.manifest.Version, "to", v.Version, "cause", cause, "error", err)
 	n.wake()
 	return err
+}
+
+// takeBack writes into the history that a version was rolled back. A pin on it is no
+// wish for what has failed, so it goes.
+func (n *Node) takeBack(name, digest string, cause error) {
+	err := n.history.TakeBack(name, digest, cause.Error())
+	if n.history.Pin(name) == digest {
+		err = errors.Join(err, n.history.SetPin(name, ""))
+		n.events.Append(events.Event{Module: name, Digest: digest, Step: events.Unpinned})
+	}
+	if err != nil { // it is out of service; only a restart would try it again
+		n.log.Error("history", "plugin", name, "error", err)
+	}
 }
 
 // exclude notes that a version that served must not again.
@@ -188,11 +205,11 @@ func (n *Node) exclude(g *generation, why error, stopped bool) {
 // for "".
 func (n *Node) Pin(ctx context.Context, name, version string) error {
 	if version == "" {
-		m, err := n.module(name)
+		_, g, err := n.module(name)
 		if err != nil {
 			return err
 		}
-		version = m.serves().entry.Digest
+		version = g.entry.Digest
 	}
 	t, err := n.find(name, version)
 	if err != nil {
@@ -254,14 +271,11 @@ func (n *Node) remember(g *generation) {
 	}
 }
 
-// stopped notes that a version ends too often.
-func (n *Node) stopped(g *generation, why error) { n.exclude(g, why, true) }
-
 // Drain takes a module out of service until Undrain: running jobs end, new ones
 // wait. It returns when none runs; when ctx ends before, the module is held all
 // the same.
 func (n *Node) Drain(ctx context.Context, name string) error {
-	m, err := n.module(name)
+	m, g, err := n.module(name)
 	if err != nil {
 		return err
 	}
@@ -272,12 +286,16 @@ func (n *Node) Drain(ctx context.Context, name string) error {
 		n.events.Append(events.Event{Module: name, Version: m.current.manifest.Version.String(), Step: events.Held})
 	}
 	m.mu.Unlock()
-	return m.serves().each(func(i *instance) error { return i.unit.Drain(ctx) })
+	return g.each(func(i *instance) error {
+		err := i.unit.Drain(ctx)
+		m.resume(i) // if an Undrain was quicker
+		return err
+	})
 }
 
 // Undrain puts a module back into service.
 func (n *Node) Undrain(_ context.Context, name string) error {
-	m, err := n.module(name)
+	m, _, err := n.module(name)
 	if err != nil {
 		return err
 	}
@@ -285,6 +303,9 @@ func (n *Node) Undrain(_ context.Context, name string) error {
 	defer m.mu.Unlock()
 	if !m.held {
 		return nil
+	}
+	if m.exchanging != "" { // one of the generations may have to hold still
+		return wire.NewError(base.Code_unavailable, "ask again when that is over", "%s is being exchanged for version %s", name, m.exchanging)
 	}
 	m.held = false
 	for _, i := range m.current.alive() {

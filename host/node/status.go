@@ -3,6 +3,7 @@ package node
 import (
 	"time"
 
+	"inos/host/catalog"
 	"inos/host/dispatch"
 	"inos/host/supervisor"
 	"inos/plugins/sdk/wire"
@@ -106,8 +107,8 @@ func (p Phase) rank() int {
 }
 
 // describe says what became of a file that does not serve. serving is the module
-// that does instead, nil for none.
-func (r *row) describe(serving *module) PluginStatus {
+// that does instead, nil for none; past is what the history says of the version.
+func (r *row) describe(serving *module, past catalog.Version) PluginStatus {
 	s := PluginStatus{
 		File: r.file.Name, Name: r.name(), Digest: r.entry.Digest, Publisher: r.entry.Publisher,
 		Phase: Standby, Since: r.since, Manifest: r.manifest,
@@ -127,6 +128,9 @@ func (r *row) describe(serving *module) PluginStatus {
 			s.Phase = Stopped
 		}
 		s.Reason, s.Hint = explain(r.err)
+	case past.Outcome == catalog.RolledBack:
+		s.Phase, s.Reason = Refused, "it was rolled back: "+past.Reason
+		s.Hint = "drop a mended one, or try it again with inos plugin swap " + s.Name + " " + s.Version
 	case serving != nil:
 		if g := serving.serves(); g != nil {
 			s.Reason = "version " + g.manifest.Version.String() + " serves"

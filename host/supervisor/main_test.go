@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -249,7 +250,8 @@ func (a *actor) act(c wire.Configuration) error {
 	case "burn":
 		for range 2 {
 			go func() {
-				for {
+				for n := uint64(0); ; n++ {
+					burnt.Store(n)
 				}
 			}()
 		}
@@ -553,3 +555,6 @@ func lockAndEnd(f func()) {
 	runtime.LockOSThread()
 	f()
 }
+
+// burnt keeps what a process burns its time on from being optimised away.
+var burnt atomic.Uint64

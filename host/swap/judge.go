@@ -95,6 +95,11 @@ func (j Judge) Watch(ctx context.Context, period time.Duration, before Tally, s 
 				return fmt.Errorf("its health check failed %d times in a row: %w", unwell, err)
 			}
 		case <-end.C:
+			select {
+			case <-s.Failed():
+				return fmt.Errorf("it ended: %w", s.Cause())
+			default:
+			}
 			return j.worse(before, s.Tally().minus(start))
 		}
 	}

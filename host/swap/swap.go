@@ -26,7 +26,8 @@ type Tally struct{ Succeeded, Failed uint64 }
 
 // minus returns what was counted since an earlier look.
 func (t Tally) minus(o Tally) Tally {
-	return Tally{Succeeded: t.Succeeded - o.Succeeded, Failed: t.Failed - o.Failed}
+	// A process that is gone takes its counts along.
+	return Tally{Succeeded: t.Succeeded - min(t.Succeeded, o.Succeeded), Failed: t.Failed - min(t.Failed, o.Failed)}
 }
 
 // Incumbent is the generation that serves. Every method but Tally returns when its

@@ -29,7 +29,7 @@ func main() {
 		Description: "greets, and counts its greetings",
 		Needs:       []sdk.Grant{sdk.MayKeepState},
 		State:       []sdk.StateSpec{{Name: "count", Schema: 1, MaxBytes: 8}},
-		SelfTest:    "greet.hello",
+		SelfTest:    "greet.check",
 		Concurrency: 1, // the count is one block, so one greeting at a time
 		Health: func(context.Context) error {
 			if n := failed.Load(); n > 0 {
@@ -41,6 +41,12 @@ func main() {
 			Name: "greet.hello", Description: "greets somebody",
 			Params: []sdk.ParamSpec{{Name: "name", Default: "world"}},
 			Handle: hello,
+		}, {
+			Name: "greet.check", Description: "makes sure that it can greet",
+			Handle: func(j *sdk.Job) error {
+				_, err := fmt.Fprintln(j, "Hello.")
+				return err
+			},
 		}},
 	})
 }
@@ -49,7 +55,7 @@ func hello(j *sdk.Job) error {
 	name := j.Params().Text("name")
 	if version == "3.0.0" && name != "world" {
 		failed.Add(1)
-		return sdk.Errorf(sdk.Internal, "greet somebody else", "I forgot who %s is", name)
+		return sdk.Errorf(sdk.Internal, "wait until the node has taken this version back", "I forgot who %s is", name)
 	}
 	st, err := j.Host().State(j.Context(), "count", 1, 8)
 	if err != nil {

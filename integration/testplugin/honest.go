@@ -110,7 +110,9 @@ func honest(name string) []sdk.Capability {
 				}
 				n := binary.LittleEndian.Uint64(st.Current()) + 1
 				binary.LittleEndian.PutUint64(st.Next(), n)
-				st.Commit()
+				if err := st.Commit(); err != nil {
+					return err
+				}
 				_, err = fmt.Fprint(j, n)
 				return err
 			},

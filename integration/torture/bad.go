@@ -185,7 +185,7 @@ func (c *campaign) refused(ctx context.Context, kind spoiled, bad release, file 
 				c.books.isWrong("%s: the reason why %s of %s is refused does not match %q: %s; %s", kind.name, bad.version, bad.module, kind.says, p.Reason, p.Hint)
 			}
 			return nil
-		case time.Since(whole) > verdictWithin*c.o.slack && !disturbed, time.Since(whole) > recoverWait*c.o.slack:
+		case time.Since(whole) > c.upTo(verdictWithin) && !disturbed, time.Since(whole) > c.upTo(recoverWait):
 			c.books.isWrong("%s: no verdict on %s of %s %s after it came; another version serves: %v; it served: %v", kind.name, bad.version, bad.module, time.Since(whole).Round(time.Millisecond), good, served)
 			return nil
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,7 +17,7 @@ const startWait = 30 * time.Second
 
 // boot starts a life of the node and waits until every module serves.
 func (c *campaign) boot(ctx context.Context, environ ...string) error {
-	ctx, stop := context.WithTimeout(ctx, startWait*c.o.slack)
+	ctx, stop := context.WithTimeout(ctx, c.upTo(startWait))
 	defer stop()
 	if err := c.host.start(ctx, environ...); err != nil {
 		return err
@@ -31,7 +32,7 @@ func (c *campaign) boot(ctx context.Context, environ ...string) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s did not serve within %s after the start of life %d: %v", missing, startWait, c.host.life(), err)
+			return fmt.Errorf("%s did not serve within %s after the start of life %d: %w", missing, startWait, c.host.life(), errors.Join(context.Cause(ctx), err))
 		case <-c.host.died():
 			return fmt.Errorf("the node died by itself in life %d", c.host.life())
 		case <-time.After(20 * time.Millisecond):

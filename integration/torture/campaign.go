@@ -33,6 +33,8 @@ type campaign struct {
 	// deploying is held while a version is on its way into service.
 	deploying sync.Mutex
 
+	strays []process // of lives of the node that were ended
+
 	mu     sync.Mutex
 	source *rand.Rand
 	patch  map[string]int // last version number of a module
@@ -44,6 +46,11 @@ var modules = []string{mill, forge, tally, steady, reliant}
 
 // targets are the modules that faults are for.
 var targets = []string{mill, forge, tally}
+
+// upTo is how long the node may take for what is bounded.
+func (c *campaign) upTo(bound time.Duration) time.Duration {
+	return bound * time.Duration(c.o.slack)
+}
 
 // random returns a source of randomness of its own.
 func (c *campaign) random() *rand.Rand {
@@ -88,7 +95,7 @@ func (c *campaign) run(ctx context.Context) (v verdict, err error) {
 	err = c.torment(ctx)
 	stopLoad()
 	if err == nil {
-		err = c.quiet(ctx)
+		err = c.quiet(ctx, before.processes)
 	}
 	if err == nil {
 		v.leakedBytes, v.leakedFDs, err = c.leaks(ctx, before)
@@ -97,7 +104,7 @@ func (c *campaign) run(ctx context.Context) (v verdict, err error) {
 		c.books.isWrong("%v", e)
 	}
 	c.workers.Wait()
-	for _, p := range c.host.gone(diesWithin * c.o.slack) {
+	for _, p := range c.host.gone(c.upTo(diesWithin), func(process) bool { return true }) {
 		c.orphan(p, "when the node had stopped")
 	}
 	if left, e := os.ReadDir(c.host.tag()); e != nil || len(left) > 0 {
@@ -136,8 +143,6 @@ func (c *campaign) warm(ctx context.Context) {
 	}
 	for _, m := range []string{mill, forge} {
 		c.do(ctx, newJob(m, "mix", big))
-		j := newJob(m, "mix", mostSmall)
-		j.durable = true
-		c.durable(ctx, j)
+		c.durable(ctx, newJob(m, "mix", mostSmall))
 	}
 }

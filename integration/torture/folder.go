@@ -16,6 +16,9 @@ type folder struct {
 	aside string // for what links lead to
 }
 
+// program is the mode of the files: they are to be run.
+const program = 0o700
+
 // ways are how a file can come.
 var ways = []struct {
 	name string
@@ -31,7 +34,7 @@ var ways = []struct {
 // rename writes a file under another name first.
 func (f folder) rename(_ *rand.Rand, file string, b []byte) error {
 	temp := filepath.Join(f.dir, ".incoming-"+file)
-	if err := os.WriteFile(temp, b, 0o755); err != nil {
+	if err := os.WriteFile(temp, b, program); err != nil {
 		return err
 	}
 	return os.Rename(temp, filepath.Join(f.dir, file))
@@ -41,7 +44,7 @@ func (f folder) rename(_ *rand.Rand, file string, b []byte) error {
 func (f folder) slowly(r *rand.Rand, file string, b []byte) error {
 	path := filepath.Join(f.dir, file)
 	_ = os.Remove(path) // not in place of a file that runs
-	w, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o755)
+	w, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, program)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -175,6 +176,8 @@ type process struct {
 	pid, parent int
 	exe         string
 	state       string // as in /proc/PID/stat
+	helper      bool   // it is none of the plugins, but was started by one
+	grouped     bool   // it is in a control group that the node made
 }
 
 // processes lists those that run, or are tagged as, something of this run.
@@ -205,6 +208,9 @@ func (h *host) processes() []process {
 		if err != nil {
 			continue
 		}
+		p.helper = !strings.HasPrefix(p.exe, h.dir+"/")
+		groups, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "cgroup"))
+		p.grouped = bytes.Contains(groups, []byte("/inos-"))
 		if _, err := fmt.Sscan(string(stat[bytes.LastIndexByte(stat, ')')+1:]), &p.state, &p.parent); err != nil || p.state == "Z" {
 			continue
 		}
@@ -213,10 +219,11 @@ func (h *host) processes() []process {
 	return list
 }
 
-// gone waits until no process of the run is left, and returns those that are.
-func (h *host) gone(within time.Duration) []process {
+// gone waits until no process of the run is left that which chooses, and returns
+// those that are.
+func (h *host) gone(within time.Duration, which func(process) bool) []process {
 	for end := time.Now().Add(within); ; {
-		list := h.processes()
+		list := slices.DeleteFunc(h.processes(), func(p process) bool { return !which(p) })
 		if len(list) == 0 || time.Now().After(end) {
 			return list
 		}

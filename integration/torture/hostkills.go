@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -39,6 +40,7 @@ func (c *campaign) killHost(ctx context.Context, r *rand.Rand) error {
 	if err := c.boot(ctx); err != nil {
 		return err
 	}
+	c.sweep()
 	c.books.mu.Lock()
 	c.books.hostKills++
 	c.books.mu.Unlock()
@@ -55,12 +57,32 @@ func (c *campaign) unsettle(r *rand.Rand) error {
 	return c.folder.rename(r, module, c.next(module).bytes)
 }
 
-// endHost kills the node, and sees to it that its plugins end with it.
+// endHost kills the node, and sees to it that its plugins end with it. What plugins
+// had started beside their own process may live until the node is there again.
 func (c *campaign) endHost() {
 	c.host.kill()
-	for _, p := range c.host.gone(diesWithin * c.o.slack) {
+	for _, p := range c.host.gone(c.upTo(diesWithin), func(p process) bool { return !p.helper }) {
 		c.orphan(p, fmt.Sprintf("%s after the node was killed", diesWithin))
 	}
+	c.strays = c.host.processes()
+}
+
+// sweep sees to it that a node that has come up has ended what plugins of the life
+// before had started. It can where it has control groups; elsewhere nobody knows
+// whose those processes are.
+func (c *campaign) sweep() {
+	old := func(p process) bool {
+		return slices.ContainsFunc(c.strays, func(q process) bool { return p.pid == q.pid && p.exe == q.exe })
+	}
+	for _, p := range c.host.gone(c.upTo(diesWithin), func(p process) bool { return old(p) && p.grouped }) {
+		c.orphan(p, fmt.Sprintf("%s after another life of the node had begun", diesWithin))
+	}
+	for _, p := range c.strays {
+		if c.ours(p) {
+			_ = syscall.Kill(p.pid, syscall.SIGKILL)
+		}
+	}
+	c.strays = nil
 }
 
 // mined makes up a life that is to end at a failpoint: which one, and at which hit.

@@ -43,7 +43,6 @@ type job struct {
 	key        string
 	size       int64
 	pause      time.Duration // in the midst of its work
-	durable    bool
 }
 
 var numbers atomic.Uint64
@@ -148,7 +147,7 @@ func (c *campaign) do(ctx context.Context, j job) {
 	answer := j.judge()
 	c.books.begin(j.n, j.module)
 	from := time.Now()
-	if !j.idempotent() && j.op == "once" {
+	if j.op == "once" {
 		c.books.expect(j.key, mayHave) // until it is known better
 	}
 	res, err := client.Run(limit, j.request(answer))
@@ -186,10 +185,10 @@ func (c *campaign) judge(j job, answer judge, o outcome) {
 			b.isWrong("%s: %v; %s", j, err, c.around(o))
 			return
 		}
-		switch {
-		case j.op == "once":
+		switch j.op {
+		case "once":
 			b.expect(j.key, ranOnce)
-		case j.op == "next":
+		case "next":
 			b.number(o.life, answer.(*number).n, j.key)
 		}
 		if j.size <= mostSmall && j.pause == 0 && j.module != steady {

@@ -116,8 +116,8 @@ const (
 
 // recovers waits until a process is gone and its module serves again.
 func (c *campaign) recovers(life int, p process, f fault) {
-	gone := time.Now().Add(hangWait * c.o.slack)
-	limit := time.Now().Add(recoverWait * c.o.slack)
+	gone := time.Now().Add(c.upTo(hangWait))
+	limit := time.Now().Add(c.upTo(recoverWait))
 	for c.host.life() == life {
 		time.Sleep(20 * time.Millisecond)
 		ctx, stop := context.WithTimeout(context.Background(), 5*time.Second)
@@ -135,7 +135,7 @@ func (c *campaign) recovers(life int, p process, f fault) {
 			_ = syscall.Kill(p.pid, syscall.SIGKILL)
 			return
 		case time.Now().After(limit):
-			c.books.isWrong("%s does not serve %s after %s: it is %s: %s; %s", f.module, recoverWait, f.String(), row.Phase, row.Reason, row.Hint)
+			c.books.isWrong("%s does not serve %s after %s of %s: it is %s: %s; %s", f.module, recoverWait, f.kind, f.detail, row.Phase, row.Reason, row.Hint)
 			return
 		}
 	}

@@ -10,10 +10,10 @@ import (
 
 // holdings are what the node has while nothing goes on.
 type holdings struct {
-	bytes   map[string]int64 // of blocks, by module, without state blocks
-	strays  int64            // of blocks of processes that are gone
-	files   map[string]int   // open descriptors by what they lead to
-	process int
+	bytes     map[string]int64 // of blocks, by module, without state blocks
+	strays    int64            // of blocks of processes that are gone
+	files     map[string]int   // open descriptors by what they lead to
+	processes int
 }
 
 // look finds out what the node has.
@@ -48,7 +48,7 @@ func (c *campaign) look(ctx context.Context) (h holdings, err error) {
 	if h.files, err = c.host.descriptors(); err != nil {
 		return h, err
 	}
-	h.process = len(c.host.processes())
+	h.processes = len(c.host.processes())
 	return h, nil
 }
 
@@ -67,8 +67,8 @@ func stateBlock(half uint64) int64 {
 const settleWait = 40 * time.Second
 
 // quiet waits until nothing goes on any more: no job, no durable one, no swap, no
-// process but one for each module.
-func (c *campaign) quiet(ctx context.Context) error {
+// more processes than in the beginning.
+func (c *campaign) quiet(ctx context.Context, processes int) error {
 	var why string
 	for limit := time.Now().Add(durablePatience); time.Now().Before(limit); time.Sleep(50 * time.Millisecond) {
 		if ctx.Err() != nil {
@@ -93,8 +93,8 @@ func (c *campaign) quiet(ctx context.Context) error {
 				}
 			}
 		}
-		if n := len(c.host.processes()); n != len(modules) {
-			why = fmt.Sprintf("%d processes are there for %d modules", n, len(modules))
+		if n := len(c.host.processes()); n != processes {
+			why = fmt.Sprintf("%d processes are there, in the beginning there were %d", n, processes)
 		}
 		if why == "" {
 			time.Sleep(2500 * time.Millisecond) // what is on probation is no more

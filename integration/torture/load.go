@@ -47,7 +47,6 @@ func (c *campaign) load(ctx context.Context) {
 			if r.IntN(2) == 0 {
 				j.pause = time.Duration(1+r.IntN(500)) * time.Millisecond
 			}
-			j.durable = true
 			c.durable(ctx, j)
 		})
 	}

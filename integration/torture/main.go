@@ -31,9 +31,9 @@ type options struct {
 	kills, swaps, hostKills, bad int
 
 	seed  uint64
-	slack time.Duration // how many times as long the node may take for what is bounded, 0 for 1
-	dir   string        // folder of the run, empty for a new one
-	keep  bool          // the folder stays even when all went well
+	slack int    // how many times as long the node may take for what is bounded, 0 for 1
+	dir   string // folder of the run, empty for a new one
+	keep  bool   // the folder stays even when all went well
 }
 
 func main() {

@@ -74,7 +74,14 @@ func (c *campaign) deploy(ctx context.Context, r *rand.Rand, module string, f fa
 		c.books.isWrong("version %s of %s, %s as %s, is %s: %s; %s", next.version, module, way.name, file, row.Phase, row.Reason, row.Hint)
 	}
 	time.Sleep(200 * time.Millisecond) // the old one drains
-	return took, c.folder.tidy(module, file)
+	switch {
+	case row.Phase == "serving":
+		return took, c.folder.tidy(module, file)
+	case file == module:
+		return 0, nil // the file of what serves is gone, so it is served from the store
+	default:
+		return 0, c.folder.remove(file)
+	}
 }
 
 // verdictOn waits until a version serves, or its file is refused. A row without a
@@ -91,7 +98,7 @@ func (c *campaign) verdictOn(ctx context.Context, module, file, version string) 
 // comesTo waits until a row of what the node says of its plugins is like that, and
 // returns it; one without a phase when it takes too long.
 func (c *campaign) comesTo(ctx context.Context, is func(api.Plugin) bool) (api.Plugin, error) {
-	for limit := time.Now().Add(swapWait * c.o.slack); time.Now().Before(limit); {
+	for limit := time.Now().Add(c.upTo(swapWait)); time.Now().Before(limit); {
 		select {
 		case <-ctx.Done():
 			return api.Plugin{}, context.Cause(ctx)

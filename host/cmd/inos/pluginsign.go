@@ -11,7 +11,7 @@ import (
 
 // passwordEnv holds the password of an encrypted private key, so that it stands in
 // no command line.
-const passwordEnv = "INOS_KEY_PASSWORD" //nolint:gosec // the name of a variable
+const passwordEnv = "INOS_KEY_PASSWORD"
 
 // signed is what signing one file came to.
 type signed struct {

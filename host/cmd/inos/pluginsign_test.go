@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -10,7 +11,7 @@ import (
 func program(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(privateDir(t), "hello")
-	if err := os.WriteFile(path, []byte("#!/bin/sh\nexit 1\n"), 0o700); err != nil { //nolint:gosec // a program
+	if err := os.WriteFile(path, []byte("#!/bin/sh\nexit 1\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -25,10 +26,18 @@ func TestSignedPluginVerifiesAndAnotherDoesNot(t *testing.T) {
 	inos(t, "plugin", "trust", "--home", home).wants(t, exitOK, "local")
 	inos(t, "plugin", "verify", file, "--home", home).wants(t, exitOK, "signed by local")
 	inos(t, "plugin", "verify", file, "--home", home, "--json").wants(t, exitOK, `"publisher": "local"`)
-	if err := os.WriteFile(file, []byte("#!/bin/sh\nexit 2\n"), 0o700); err != nil { //nolint:gosec // a program
+	if err := os.WriteFile(file, []byte("#!/bin/sh\nexit 2\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	inos(t, "plugin", "verify", file, "--home", home).wants(t, exitFailed, "bad-signature")
+}
+
+func TestWrongChecksumIsVerified(t *testing.T) {
+	home, file := privateDir(t), program(t)
+	if err := os.WriteFile(file+".sha256", []byte(strings.Repeat("0", 64)+"  hello\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	inos(t, "plugin", "verify", file, "--home", home).wants(t, exitFailed, "bad-checksum")
 }
 
 func TestKeysAreTrustedByNameAndNoMore(t *testing.T) {

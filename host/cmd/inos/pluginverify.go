@@ -29,8 +29,8 @@ func (a *app) pluginVerifyCommand() *cobra.Command {
 		Use:   "verify FILE...",
 		Short: "Check files as a node does before it runs them",
 		Long: `Check files as a node does before it runs them: who may write them, whether they are
-whole programs for this machine, and whether the signature beside them is theirs, by a
-key that is trusted; what the policy says of signatures is checked for a plugin of the
+whole programs for this machine, and whether the checksum and the signature beside them
+are theirs, the latter by a key that is trusted; what the policy says of signatures is checked for a plugin of the
 file's name. Nothing is run. The command fails when one of them would be refused.`,
 		Example: "  inos plugin verify bin/plugins/storage\n  inos plugin verify --json *.plugin",
 		Args:    operands,
@@ -74,6 +74,9 @@ func verify(file string, rules *policy.Policy, trust []string) verdict {
 	var key catalog.Key
 	if err == nil {
 		v.Kind, v.Bytes = c.Kind.String(), c.Size
+		err = catalog.CheckSums(c.Path)
+	}
+	if err == nil {
 		key, err = catalog.Verify(file, trust...)
 	}
 	if err == nil {

@@ -10,9 +10,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 
 	"inos/plugins/sdk"
 )
@@ -66,7 +68,7 @@ func conduct() (name, version string, ways []string, err error) {
 }
 
 // plugin returns the honest plugin. The module "tally" keeps state, every other
-// none, so that a swap of it need not hold still.
+// none, so that a swap of it need not hold still. The module "forge" has a helper.
 func plugin(name, version string) *sdk.Plugin {
 	p := &sdk.Plugin{
 		Name: name, Version: version, License: "Apache-2.0",
@@ -77,6 +79,9 @@ func plugin(name, version string) *sdk.Plugin {
 	var ledger string // the file that runs are written down in, set before the first job
 	p.Start = func(_ context.Context, h *sdk.Host) error {
 		ledger = h.Setting("ledger")
+		if name == "forge" {
+			return helper()
+		}
 		return nil
 	}
 	p.Capabilities = work(name, &ledger)
@@ -85,6 +90,14 @@ func plugin(name, version string) *sdk.Plugin {
 		p.Capabilities = append(p.Capabilities, counting(name))
 	}
 	return p
+}
+
+// helper starts a process in a session of its own, which nobody but the node will
+// end.
+func helper() error {
+	cmd := exec.Command("sleep", "3600")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	return cmd.Start()
 }
 
 // has reports whether a version misbehaves in some way.
