@@ -317,3 +317,35 @@ func TestRestartKeepsWhatWasRolledBackOut(t *testing.T) {
 		}
 	}
 }
+
+func TestPinOnAVersionThatIsRolledBackGoes(t *testing.T) {
+	n, dir := swapping(t, map[string]any{"probation": "20s"}, "pine-v2.0.0")
+	drop(t, dir, "pine-v1.0.0-unwell", "pine-v1.0.0-unwell")
+	happened(t, n, "1.0.0", events.Launched)
+	nodetest.Eventually(t, "the older one stands by", func() bool { return n.Swap(soon(t), "pine", "1.0.0") == nil })
+	happened(t, n, "1.0.0", events.RolledBk)
+	nodetest.Eventually(t, "the better one serves, and nothing is pinned", func() bool {
+		p := nodetest.Plugin(t, n, "pine")
+		return p.Version == "2.0.0" && !p.Pinned && p.Exchanging == ""
+	})
+	if h, err := n.History("pine"); err != nil || h[0].Version != "2.0.0" || h[1].Outcome != "rolled back" {
+		t.Errorf("%+v, %v", h, err)
+	}
+}
+
+func TestSwapThatIsGivenUpRefusesNobody(t *testing.T) {
+	n, dir := swapping(t, nil, "pine-v2.0.0")
+	drop(t, dir, "pine-v1.0.0", "pine-v1.0.0")
+	happened(t, n, "1.0.0", events.Launched)
+	gone, cancel := context.WithCancel(context.Background())
+	cancel()
+	nodetest.Eventually(t, "the older one is known", func() bool {
+		err := n.Swap(gone, "pine", "1.0.0")
+		return err != nil && strings.Contains(err.Error(), "canceled")
+	})
+	for _, p := range n.Plugins() {
+		if p.Phase == node.Refused {
+			t.Errorf("%s is refused: %s", p.Version, p.Reason)
+		}
+	}
+}

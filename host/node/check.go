@@ -8,6 +8,7 @@ import (
 
 	"inos/host/dispatch"
 	"inos/host/policy"
+	"inos/host/swap"
 	"inos/plugins/sdk/wire"
 	"inos/protocols/base/v1"
 	"inos/protocols/system/v1"
@@ -36,7 +37,7 @@ func acceptable(m *wire.Manifest) error {
 // the same file. One that is about other modules can be over when those change.
 func lasting(err error) bool {
 	return !errors.Is(err, errMissing) && !errors.Is(err, errCycle) && !errors.Is(err, errTaken) &&
-		!errors.Is(err, errLingering) && !errors.Is(err, dispatch.ErrClash)
+		!errors.Is(err, errLingering) && !errors.Is(err, swap.ErrIncumbent) && !errors.Is(err, dispatch.ErrClash)
 }
 
 // errTaken says that another module has what this one wants.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -215,5 +216,5 @@ func explain(err error) (reason, hint string) {
 		whole := wire.AsError(err) // with what was said around it
 		return whole.Message, whole.Hint
 	}
-	return err.Error(), ""
+	return strings.ReplaceAll(err.Error(), "\n", "; "), ""
 }

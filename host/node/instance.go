@@ -370,6 +370,10 @@ func (m *module) attend(i *instance) {
 		// spared now.
 		g.excused.Store(n.engine.Poisons(g.entry.Digest) > before)
 		g.ended(cause)
+		n.mu.Lock()
+		n.served++ // a version that it held up may be tried again
+		n.mu.Unlock()
+		n.wake()
 	}
 	// Only now, since a process that it was bringing into service when it died is
 	// there by now, or never will be.

@@ -193,6 +193,13 @@ func (m *module) inService() Phase {
 	return Serving
 }
 
+// brings reports whether a version is being brought into service.
+func (m *module) brings(version string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.exchanging == version
+}
+
 // everyone lists the processes of every generation.
 func (m *module) everyone() []*instance {
 	m.mu.Lock()

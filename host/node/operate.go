@@ -311,7 +311,7 @@ func (n *Node) Undrain(_ context.Context, name string) error {
 	for _, i := range m.current.alive() {
 		i.unit.Resume()
 	}
-	if m.phase == Held {
+	if m.phase == Held && len(m.current.alive()) > 0 {
 		m.enter(Serving, "", "")
 	}
 	n.events.Append(events.Event{Module: name, Version: m.current.manifest.Version.String(), Step: events.Released})

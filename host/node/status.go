@@ -131,6 +131,8 @@ func (r *row) describe(serving *module, past catalog.Version) PluginStatus {
 	case past.Outcome == catalog.RolledBack:
 		s.Phase, s.Reason = Refused, "it was rolled back: "+past.Reason
 		s.Hint = "drop a mended one, or try it again with inos plugin swap " + s.Name + " " + s.Version
+	case serving != nil && serving.brings(s.Version):
+		s.Phase, s.Reason = Starting, "it is being brought into service"
 	case serving != nil:
 		if g := serving.serves(); g != nil {
 			s.Reason = "version " + g.manifest.Version.String() + " serves"

@@ -64,7 +64,7 @@ func (j Judge) Watch(ctx context.Context, period time.Duration, before Tally, s 
 	defer look.Stop()
 	ask := time.NewTicker(j.AskEvery)
 	defer ask.Stop()
-	unwell := 0
+	unwell, over := 0, false
 	answers := make(chan error, 1)
 	asking := false
 	for {
@@ -94,11 +94,18 @@ func (j Judge) Watch(ctx context.Context, period time.Duration, before Tally, s 
 			} else if unwell++; unwell > j.Unwell {
 				return fmt.Errorf("its health check failed %d times in a row: %w", unwell, err)
 			}
+			if over && unwell == 0 {
+				return j.worse(before, s.Tally().minus(start))
+			}
 		case <-end.C:
 			select {
 			case <-s.Failed():
 				return fmt.Errorf("it ended: %w", s.Cause())
 			default:
+			}
+			// What has not answered yet, or not well, has not proved itself.
+			if over = asking || unwell > 0; over {
+				continue
 			}
 			return j.worse(before, s.Tally().minus(start))
 		}

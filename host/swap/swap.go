@@ -92,6 +92,10 @@ type Plan struct {
 	Judge         Judge
 }
 
+// ErrIncumbent says that a swap failed because of the generation that serves: it says
+// nothing of the one that was to come.
+var ErrIncumbent = errors.New("the version that serves does not let go")
+
 // Note is told of each step when it has ended.
 type Note func(step events.Step, took time.Duration, err error)
 
@@ -118,15 +122,18 @@ var (
 func Run(ctx context.Context, p Plan, old Incumbent, next Successor, note Note) (err error) {
 	r := run{plan: p, note: note}
 	defer func() {
-		if err != nil {
-			next.Discard(err)
-			err = errors.Join(err, r.goBack())
+		if err == nil {
+			return
+		}
+		next.Discard(err)
+		if back := r.goBack(); back != nil {
+			err = fmt.Errorf("%w; %w", err, back)
 		}
 	}()
 	if p.Exclusive {
 		r.undo(events.Restarted, old.Revive)
 		if err := r.step(ctx, events.Quiesced, p.Freeze, afterQuiesce, old.Quiesce); err != nil {
-			return err
+			return fmt.Errorf("%w: %w", ErrIncumbent, err)
 		}
 	}
 	if err := r.step(ctx, events.Connected, p.Step, afterConnect, next.Connect); err != nil {
@@ -136,7 +143,7 @@ func Run(ctx context.Context, p Plan, old Incumbent, next Successor, note Note) 
 		if !p.Exclusive {
 			r.undo(events.Thawed, old.Thaw)
 			if err := r.step(ctx, events.Frozen, p.Freeze, afterFreeze, old.Freeze); err != nil {
-				return err
+				return fmt.Errorf("%w: %w", ErrIncumbent, err)
 			}
 		}
 		if err := r.step(ctx, events.Adopted, p.Step, afterAdopt, next.Adopt); err != nil {
