@@ -16,13 +16,13 @@ import (
 )
 
 // exchange brings a version of a served module into service.
-func (n *Node) exchange(ctx context.Context, m *module, t target, sure bool) error {
+func (n *Node) exchange(ctx context.Context, m *module, t target) error {
 	done, err := m.change(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
-	return n.exchangeLocked(ctx, m, t, sure)
+	return n.exchangeLocked(ctx, m, t, false)
 }
 
 func (n *Node) exchangeLocked(ctx context.Context, m *module, t target, sure bool) error {

@@ -72,7 +72,7 @@ func (n *Node) put(ctx context.Context, name string, t target) error {
 	defer context.AfterFunc(n.ctx, func() { cancel(errStopping) })()
 	var err error
 	if m := n.moduleOrNil(name); m != nil {
-		err = n.exchange(ctx, m, t, false)
+		err = n.exchange(ctx, m, t)
 	} else {
 		err = n.arrive(name, t)
 	}
